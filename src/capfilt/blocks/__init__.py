@@ -1,0 +1,1 @@
+"""Network parts: no losses, no files."""

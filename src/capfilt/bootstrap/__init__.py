@@ -1,0 +1,1 @@
+"""The rounds: train, clean, train again, compare, report."""

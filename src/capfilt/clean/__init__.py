@@ -1,0 +1,1 @@
+"""CapFilt itself: synthesise, score, decide, ledger."""

@@ -1,0 +1,1 @@
+"""Sources of pairs, batching, and the drawn world."""

@@ -1,0 +1,1 @@
+"""Retrieval, captions, filters; with intervals."""

@@ -1,0 +1,1 @@
+"""Raw to tensors, no weights: images, text cleaning, tokenizer, augmentation."""

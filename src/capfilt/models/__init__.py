@@ -1,0 +1,1 @@
+"""One system, one file."""

@@ -1,0 +1,74 @@
+"""The three nouns that travel: Pair (a raw sample), Batch (tensors), Row (one output row and its status)."""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Decision = Literal["kept", "replaced", "dropped", "failed"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One raw sample as it was read: nothing decoded, nothing judged.
+
+    key:    unique within its source.
+    image:  encoded bytes, or None where the image is missing.
+    texts:  the captions that came with it; empty where there were none.
+    source: where it was read from, for messages.
+    meta:   every other column, passed through untouched.
+    """
+
+    key: str
+    image: bytes | None
+    texts: tuple[str, ...] = ()
+    source: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs as tensors.
+
+    pixels:   (B, 3, H, W) float, normalised.
+    ids:      (B, L) int64, starting with [CLS], ending with [SEP], then padding.
+    mask:     (B, L) int64, 1 where there is a token.
+    image_id: (B,) int64, equal where two rows show the same image.
+    text_id:  (B,) int64, equal where two rows say the same words.
+    extra_ids, extra_mask: (B, M) optional texts known not to belong to row b's image (the filter's unmatched texts).
+    """
+
+    pixels: "torch.Tensor"
+    ids: "torch.Tensor"
+    mask: "torch.Tensor"
+    image_id: "torch.Tensor"
+    text_id: "torch.Tensor"
+    extra_ids: "torch.Tensor | None" = None
+    extra_mask: "torch.Tensor | None" = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: "torch.device") -> "Batch":
+        """The same batch on another device."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if v is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one web image: both texts, both scores, the decision and its reason."""
+
+    key: str
+    decision: Decision
+    reason: str
+    text_web: str | None = None
+    text_synthetic: str | None = None
+    score_web: float | None = None
+    score_synthetic: float | None = None
+    itc_web: float | None = None
+    itc_synthetic: float | None = None
+    keep_web: bool = False
+    keep_synthetic: bool = False
+    kind: str | None = None

@@ -1,0 +1,1 @@
+"""Decode, caption, match, embed."""

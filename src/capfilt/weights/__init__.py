@@ -1,0 +1,1 @@
+"""Load and save weights; one rename table per origin."""
