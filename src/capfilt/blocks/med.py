@@ -1,0 +1,158 @@
+"""MED, the mixture of encoder-decoder (arXiv 2201.12086, §3.1): one post-norm BERT that reads, looks and speaks.
+
+The three roles share everything but the self-attention block and its norm (the paper's Table 3): a layer has a
+`bidirectional` block for reading and looking and a `causal` one for speaking, one cross-attention and one feed-forward.
+
+Shapes: B rows, L text tokens, D width, N image tokens, E image width, V words.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from capfilt.blocks.attention import CrossAttention, KeysValues, SelfAttention, mask_bias
+
+Role = Literal["read", "look", "speak"]
+
+
+@dataclass(frozen=True)
+class MedConfig:
+    """Sizes of the text transformer. The vocabulary counts [DEC] and [ENC]."""
+
+    vocab: int = 30524
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    positions: int = 512
+    eps: float = 1e-12
+    dropout: float = 0.1
+
+
+class MedLayer(nn.Module):
+    """Self-attention (by role), cross-attention (unless reading), feed-forward; each adds, then normalises."""
+
+    def __init__(self, config: MedConfig, seen_width: int, roles: frozenset[Role]):
+        super().__init__()
+        width, eps = config.width, config.eps
+        reads, speaks, sees = bool(roles & {"read", "look"}), "speak" in roles, bool(roles & {"look", "speak"})
+        self.bidirectional = SelfAttention(width, config.heads, config.dropout) if reads else None
+        self.bidirectional_norm = nn.LayerNorm(width, eps) if reads else None
+        self.causal = SelfAttention(width, config.heads, config.dropout) if speaks else None
+        self.causal_norm = nn.LayerNorm(width, eps) if speaks else None
+        self.cross = CrossAttention(width, seen_width, config.heads, config.dropout) if sees else None
+        self.cross_norm = nn.LayerNorm(width, eps) if sees else None
+        self.fc1 = nn.Linear(width, config.mlp)
+        self.fc2 = nn.Linear(config.mlp, width)
+        self.norm = nn.LayerNorm(width, eps)
+        self.dropout = config.dropout
+
+    def attended(self, x: Tensor, bias: Tensor | None, causal: bool, first_only: bool = False) -> Tensor:
+        """The role's self-attention with its residual and norm."""
+        block, norm = (self.causal, self.causal_norm) if causal else (self.bidirectional, self.bidirectional_norm)
+        return norm((x[:, :1] if first_only else x) + self._drop(block(x, bias, first_only)))
+
+    def rest(self, x: Tensor, own: KeysValues | None, far: KeysValues | None = None) -> Tensor:
+        """Cross-attention where there is something to see, then the feed-forward."""
+        if own is not None:
+            x = self.cross_norm(x + self._drop(self.cross(x, own, far)))
+        return self.norm(x + self._drop(self.fc2(F.gelu(self.fc1(x)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+class WordHead(nn.Module):
+    """States → word logits; the output matrix is the word table itself."""
+
+    def __init__(self, config: MedConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.norm = nn.LayerNorm(config.width, config.eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab))
+
+    def forward(self, states: Float[Tensor, "*n d"], words: Float[Tensor, "v d"]) -> Float[Tensor, "*n v"]:
+        """(..., D) → (..., V)."""
+        return F.linear(self.norm(F.gelu(self.dense(states))), words, self.bias)
+
+
+class Med(nn.Module):
+    """The text transformer with the roles it is built for."""
+
+    def __init__(self, config: MedConfig, seen_width: int, roles: frozenset[Role]):
+        super().__init__()
+        self.config = config
+        self.words = nn.Embedding(config.vocab, config.width)
+        self.positions = nn.Embedding(config.positions, config.width)
+        self.norm = nn.LayerNorm(config.width, config.eps)
+        self.layers = nn.ModuleList(MedLayer(config, seen_width, roles) for _ in range(config.depth))
+        self.head = WordHead(config) if "speak" in roles else None
+
+    def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
+        """Word + absolute position, normalised. `start` is the position of the first id."""
+        x = self.norm(self.words(ids) + self.positions.weight[start : start + ids.shape[1]])
+        return F.dropout(x, self.config.dropout) if self.training and self.config.dropout else x
+
+    def read(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"], first_only: bool = False) -> Tensor:
+        """Text alone, both ways: (B, L, D), or (B, 1, D) for position 0 alone."""
+        return self._encode(ids, mask, None, None, first_only)
+
+    def project(self, image: Float[Tensor, "b n e"]) -> list[KeysValues]:
+        """Image tokens → keys and values of every layer, once for all texts that will look at the image."""
+        return [layer.cross.project(image) for layer in self.layers]
+
+    def look(
+        self,
+        ids: Int[Tensor, "r l"],
+        mask: Int[Tensor, "r l"],
+        own: list[KeysValues],
+        far: list[KeysValues] | None = None,
+        first_only: bool = False,
+    ) -> Tensor:
+        """Text that looks at images, both ways. Which row sees which image: see `CrossAttention.forward`."""
+        return self._encode(ids, mask, own, far, first_only)
+
+    def speak(self, ids: Int[Tensor, "r l"], mask: Int[Tensor, "r l"], own: list[KeysValues]) -> Float[Tensor, "r l d"]:
+        """States of a text spoken left to right about images; `word_logits` turns them into words."""
+        x = self.embed(ids)
+        bias = mask_bias(mask, True, x.dtype)
+        for layer, seen in zip(self.layers, own, strict=True):
+            x = layer.rest(layer.attended(x, bias, True), seen)
+        return x
+
+    def speak_on(self, ids: Int[Tensor, "r l"], own: list[KeysValues], cache: list[KeysValues] | None):
+        """The next positions of texts being spoken. Returns (states (R, L, D), grown cache). L > 1 only at the start."""
+        done = 0 if cache is None else cache[0][0].shape[2]
+        x = self.embed(ids, done)
+        bias = mask_bias(torch.ones_like(ids), True, x.dtype) if ids.shape[1] > 1 else None
+        grown = []
+        for i, (layer, seen) in enumerate(zip(self.layers, own, strict=True)):
+            answer, kept = layer.causal.step(x, cache[i] if cache else None, bias)
+            x = layer.rest(layer.causal_norm(x + answer), seen)
+            grown.append(kept)
+        return x, grown
+
+    def word_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """(..., D) → (..., V)."""
+        return self.head(states, self.words.weight)
+
+    def init_weights(self) -> None:
+        """Normal .02 for linear weights and tables; zero biases; norms 1 and 0 (BERT)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def _encode(self, ids: Tensor, mask: Tensor, own, far, first_only: bool) -> Tensor:
+        x = self.embed(ids)
+        bias = mask_bias(mask, False, x.dtype)
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
+            x = layer.attended(x, bias, False, first_only and i == last)
+            x = layer.rest(x, own[i] if own else None, far[i] if far else None)
+        return x

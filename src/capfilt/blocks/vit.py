@@ -1,0 +1,143 @@
+"""Vision transformer (arXiv 2010.11929), pre-norm, as BLIP uses it: the whole token sequence comes out, [CLS] first.
+
+Shapes: B images, H = W = px, N = (px / patch)² + 1 tokens, D width.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from capfilt.blocks.attention import SelfAttention
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Sizes of one vision tower.
+
+    stem: `linear` is ViT's single patch projection; `conv` reaches the same grid by 3x3 convolutions of stride 2
+        (arXiv 2106.14881), which learns shapes sooner when training is short.
+    """
+
+    px: int = 224
+    patch: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    eps: float = 1e-6
+    drop_path: float = 0.0
+    stem: Literal["linear", "conv"] = "linear"
+    checkpoint_blocks: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of one image, [CLS] included."""
+        return (self.px // self.patch) ** 2 + 1
+
+
+class PatchStem(nn.Module):
+    """One linear map of each patch; the weight keeps the shape of the convolution it is."""
+
+    def __init__(self, patch: int, width: int):
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv2d(3, width, patch, patch)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """(B, 3, H, W) → (B, N, D)."""
+        b, c, h, w = pixels.shape
+        p = self.patch
+        patches = pixels.view(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class ConvStem(nn.Module):
+    """3x3 convolutions of stride 2 down to the patch grid, then a 1x1 to the width."""
+
+    def __init__(self, patch: int, width: int):
+        super().__init__()
+        steps = patch.bit_length() - 1
+        sizes = [3, *(max(16, width >> (steps - 1 - i)) for i in range(steps))]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.proj = nn.Linear(sizes[-1], width)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """(B, 3, H, W) → (B, N, D)."""
+        x = pixels.contiguous(memory_format=torch.channels_last)
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return self.proj(x.flatten(2).transpose(1, 2))
+
+
+class VitBlock(nn.Module):
+    """x += attention(norm x); x += mlp(norm x)."""
+
+    def __init__(self, config: VitConfig, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, config.eps)
+        self.attention = SelfAttention(config.width, config.heads)
+        self.norm2 = nn.LayerNorm(config.width, config.eps)
+        self.fc1 = nn.Linear(config.width, config.mlp)
+        self.fc2 = nn.Linear(config.mlp, config.width)
+        self.drop_path = drop_path
+
+    def forward(self, x: Float[Tensor, "b n d"], first_only: bool = False) -> Float[Tensor, "b m d"]:
+        """(B, N, D) → (B, N, D), or (B, 1, D): [CLS] alone."""
+        seen = self.attention(self.norm1(x), first_only=first_only)
+        x = (x[:, :1] if first_only else x) + self._drop(seen)
+        return x + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0:
+            return x
+        keep = 1 - self.drop_path
+        return x * torch.empty(len(x), 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
+
+
+class Vit(nn.Module):
+    """The tower. Input size is fixed by the position table; another size needs `resize_positions` first."""
+
+    def __init__(self, config: VitConfig):
+        super().__init__()
+        self.config = config
+        self.stem = (ConvStem if config.stem == "conv" else PatchStem)(config.patch, config.width)
+        self.cls = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.positions = nn.Parameter(torch.zeros(1, config.tokens, config.width))
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(VitBlock(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width, config.eps)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"], cls_only: bool = False) -> Float[Tensor, "b m d"]:
+        """Normalised pixels → tokens (B, N, D), or (B, 1, D) where only [CLS] is wanted (the last block then skips the rest)."""
+        x = torch.cat((self.cls.expand(len(pixels), -1, -1), self.stem(pixels)), dim=1) + self.positions
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            if self.training and torch.is_grad_enabled() and i > last - self.config.checkpoint_blocks:
+                x = checkpoint(block, x, cls_only and i == last, use_reentrant=False)
+            else:
+                x = block(x, cls_only and i == last)
+        return self.norm(x)
+
+    def init_weights(self) -> None:
+        """Truncated normal .02 for linear weights, [CLS] and positions; zero biases; norms 1 and 0; convolutions as torch has them."""
+        nn.init.trunc_normal_(self.cls, std=0.02)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+
+def resize_positions(table: Float[Tensor, "1 n d"], tokens: int) -> Float[Tensor, "1 m d"]:
+    """A position table for another grid: [CLS] row kept, the square grid resized bicubically (no antialias)."""
+    if table.shape[1] == tokens:
+        return table
+    old, new = round((table.shape[1] - 1) ** 0.5), round((tokens - 1) ** 0.5)
+    grid = table[:, 1:].unflatten(1, (old, old)).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat((table[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)

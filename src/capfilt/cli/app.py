@@ -1,0 +1,107 @@
+"""The command line: one verb, one file. Every user mistake is one line on stderr and a documented exit code."""
+
+import errno
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from capfilt import __version__
+from capfilt.cli import bench, bootstrap, evaluate, golden, report, study, train
+from capfilt.errors import CapfiltError, ConfigError, StorageError
+from capfilt.runtime import Terminated, peak_mib, sigterm_raises
+
+VERBS = {
+    "bootstrap": bootstrap.bootstrap,
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "report": report.report,
+    "golden": golden.golden,
+    "bench": bench.bench,
+    "study": study.study,
+}
+INTERRUPTED, TERMINATED = 130, 143
+GO_ON = "run the same command again to go on"
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
+
+app = typer.Typer(
+    name="capfilt",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for _name, _verb in VERBS.items():
+    app.command(_name)(_verb)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"capfilt {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Captions that fit their images: bootstrap a vision-language model from noisy image-text pairs.
+
+    Exit codes: 0 done, 1 a check failed, 2 settings, 3 data, 4 weights, 5 disk, 6 folder in use,
+    130 interrupted, 143 terminated. CAPFILT_DEBUG=1 shows tracebacks.
+    """
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Runs the command line and leaves with its exit code.
+
+    A mistake that `capfilt.errors` knows is told on one line; a bug keeps its traceback, for whoever has to mend it.
+    """
+    debug = os.environ.get("CAPFILT_DEBUG", "") not in ("", "0")
+    try:
+        with sigterm_raises():
+            code = app(prog_name="capfilt", standalone_mode=False)  # verbs return nothing, so only typer sets a code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Terminated:
+        _leave(f"terminated; {GO_ON}", TERMINATED)
+    except Exception as error:
+        told = _told(error)
+        if debug or told is None:
+            raise
+        _leave(*told)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into its exit code
+        _leave(f"interrupted; {GO_ON}", INTERRUPTED)
+    sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """The one line and exit code for an error that a user can mend; None for a bug."""
+    if isinstance(error, CapfiltError):
+        return str(error), error.exit_code
+    if isinstance(error, typer.TyperException):  # a flag or verb that typer does not know
+        return f"{error.format_message()} (--help shows what there is)", ConfigError.exit_code
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.filename or 'disk'}: {error.strerror}; make room or choose another --out", StorageError.exit_code
+    if _out_of_memory(error):
+        return f"out of memory at {peak_mib()} MiB; give it a smaller batch or image with --set, and {GO_ON}", 1
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, the accelerator's, or the CPU allocator's, which is a plain RuntimeError."""
+    torch = sys.modules.get("torch")  # an error of torch comes from a torch that is loaded
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _leave(line: str, code: int) -> NoReturn:
+    print("capfilt: " + " ".join(line.split()), file=sys.stderr)
+    sys.exit(code)

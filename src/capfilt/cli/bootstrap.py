@@ -1,0 +1,56 @@
+"""`capfilt bootstrap`: the whole loop, from noisy pairs to a report."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Arm(StrEnum):
+    """What cleans the pairs before a model is trained on them: the four rows of the paper's first table."""
+
+    none = "none"
+    captioner = "captioner"
+    filter = "filter"
+    both = "both"
+
+
+def bootstrap(
+    pairs: Annotated[str | None, typer.Option(help="Noisy image-text pairs. Without it: drawn scenes.")] = None,
+    human: Annotated[str | None, typer.Option(help="Clean pairs that captioner and filter are tuned on.")] = None,
+    test: Annotated[str | None, typer.Option(help="Clean pairs to measure with; never trained on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/demo or runs/<pairs>]")] = None,
+    recipe: Annotated[str, typer.Option(help="Sizes and schedule: demo, flickr or paper.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Same seed, same machine: same numbers.")] = 0,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
+    ablate: Annotated[
+        list[Arm] | None,
+        typer.Option(metavar="ARM", help="Also train on what this arm leaves: none, captioner, filter, both."),
+    ] = None,
+) -> None:
+    """Train on noisy pairs, clean them, train again, compare.
+
+    Trains BLIP on the pairs, tunes a captioner and a filter on the human ones, rewrites the pairs with both, trains
+    again on the result and writes a report of what changed. Stopped, it goes on where it was.
+    """
+    from rich.console import Console
+
+    from capfilt.bootstrap import rounds
+    from capfilt.config import with_sets
+    from capfilt.errors import ConfigError
+    from capfilt.recipes import RECIPES
+    from capfilt.report.page import terminal_table
+
+    if recipe not in RECIPES:
+        raise ConfigError(f"--recipe {recipe!r} is not one of {', '.join(RECIPES)}")
+    config = RECIPES[recipe](pairs=pairs, human=human, test=test, seed=seed, ablate=tuple(arm.value for arm in ablate or ()))
+    folder = out or default_out(pairs)
+    result = rounds.bootstrap(with_sets(config, sets or []), folder)
+    Console(markup=False, highlight=False).print(terminal_table(result))
+    print(folder / "report.html")
+
+
+def default_out(pairs: str | None) -> Path:
+    """Where a run goes when nobody says: runs/demo, or runs/<name of the pairs without its suffix>."""
+    return Path("runs") / (Path(pairs).resolve().stem if pairs else "demo")

@@ -1,0 +1,58 @@
+"""`capfilt eval`: measure a finished run, on its own test pairs or on others."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A folder that bootstrap or train wrote.")],
+    pairs: Annotated[Path | None, typer.Option(help="Clean pairs to measure with.  [default: the run's own]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Measure the models of a run: retrieval, captions, matching."""
+    from rich.console import Console
+
+    from capfilt.bootstrap import rounds
+
+    scores = rounds.evaluate_run(run, pairs)
+    if as_json:
+        print(json.dumps(scores, indent=2, ensure_ascii=False))
+    else:
+        Console(markup=False, highlight=False).print(table(scores))
+
+
+def table(scores: Mapping[str, Any]) -> Any:
+    """Scores as a rich table: a column a model where every value is a mapping, else a line a number.
+
+    scores: names to numbers or words, nested at will; deeper names are joined with dots.
+    """
+    from rich.table import Table
+
+    columns = dict(scores) if scores and all(isinstance(v, Mapping) for v in scores.values()) else {"": scores}
+    cells = {name: dict(flat(values)) for name, values in columns.items()}
+    grid = Table("measure", *cells, box=None, pad_edge=False)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    for line in dict.fromkeys(line for values in cells.values() for line in values):
+        grid.add_row(line, *(shown(values.get(line)) for values in cells.values()))
+    return grid
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) for every leaf."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def shown(value: Any) -> str:
+    """A number at four digits; a dash where nothing was measured."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,340 @@
+"""BLIP (arXiv 2201.12086): one text transformer that reads, looks and speaks beside a vision transformer.
+
+Shapes: B pairs, N image tokens, L text tokens, D width, E compared width, C candidates, K queue length, V words.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from capfilt.blocks.attention import KeysValues
+from capfilt.blocks.med import Med, MedConfig, Role
+from capfilt.blocks.vit import Vit, VitConfig
+from capfilt.errors import ConfigError
+from capfilt.objectives.contrastive import TEMPERATURE, contrastive, enqueue, positives_on_diagonal, soft_targets
+from capfilt.objectives.language import IGNORED, SmoothingRule, next_labels, next_token
+from capfilt.objectives.matching import draw, matching, negative_odds
+from capfilt.pair import Batch
+from capfilt.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids that steer the text transformer. [DEC] and [ENC] overwrite the [CLS] at position 0."""
+
+    pad: int = 0
+    cls: int = 101
+    sep: int = 102
+    dec: int = 30522
+    enc: int = 30523
+
+
+@dataclass(frozen=True)
+class BlipConfig:
+    """What is built. `roles` says what the text transformer can do; `queue` > 0 brings the momentum twins.
+
+    The captioner is a Blip that only speaks, the filter one that reads and looks, the pre-trained model does all three.
+    """
+
+    vit: VitConfig = field(default_factory=VitConfig)
+    text: MedConfig = field(default_factory=MedConfig)
+    special: SpecialIds = field(default_factory=SpecialIds)
+    embed: int = 256
+    roles: tuple[Role, ...] = ("read", "look", "speak")
+    queue: int = 57600
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a Blip is trained. The defaults are pre-training; `retrieval` and `captioning` below are the paper's fine-tuning.
+
+    positives: `pair`: only a row's own partner is right; `image`: every text of the same image.
+    floor:     added to the odds of each hard negative.
+    negatives: which image features the text's hard negative images are drawn by: the twins' or the student's.
+    across:    what several processes share: `queue` (features enter everyone's queue), `negatives` (also drawn from all),
+               `all` (also compared with all: the same losses as one process with the joint batch).
+    prompt:    leading ids that the language loss does not count.
+    """
+
+    losses: tuple[Literal["itc", "itm", "lm"], ...] = ("itc", "itm", "lm")
+    momentum: float = 0.995
+    alpha: float = 0.4
+    positives: Literal["pair", "image"] = "pair"
+    floor: float = 1e-4
+    negatives: Literal["twins", "student"] = "twins"
+    across: Literal["queue", "negatives", "all"] = "all"
+    smoothing: float = 0.1
+    smoothing_rule: SmoothingRule = "modern"
+    prompt: int = 0
+
+
+RETRIEVAL = Objective(losses=("itc", "itm"), positives="image", floor=0.0, negatives="student", across="negatives")
+CAPTIONING = Objective(losses=("lm",))
+
+_TINY_IDS = SpecialIds(pad=0, cls=2, sep=3, dec=5, enc=6)
+PRESETS: dict[str, BlipConfig] = {
+    "tiny": BlipConfig(
+        VitConfig(px=32, patch=8, width=32, depth=2, heads=2, mlp=64),
+        MedConfig(vocab=64, width=32, depth=2, heads=2, mlp=64, positions=40, dropout=0.0),
+        _TINY_IDS,
+        embed=16,
+        queue=32,
+    ),
+    "demo": BlipConfig(
+        VitConfig(px=48, patch=8, width=96, depth=3, heads=4, mlp=384, stem="conv"),
+        MedConfig(vocab=512, width=96, depth=2, heads=4, mlp=384, positions=40, dropout=0.0),
+        _TINY_IDS,
+        embed=64,
+        queue=2048,
+    ),
+    "base": BlipConfig(),
+    "large": BlipConfig(VitConfig(width=1024, depth=24, heads=16, mlp=4096, drop_path=0.1)),
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A batch in the compared space; `_m` from the momentum twins, without gradient. Each (B, E), unit length."""
+
+    image_vec: Tensor
+    text_vec: Tensor
+    image_vec_m: Tensor
+    text_vec_m: Tensor
+
+
+class Twins(nn.Module):
+    """The momentum copies of what ITC compares, and the queues of their features. Never trained by gradient."""
+
+    def __init__(self, config: BlipConfig):
+        super().__init__()
+        self.vit = Vit(config.vit)
+        self.text = Med(config.text, config.vit.width, frozenset(("read", "look")))
+        self.image_proj = nn.Linear(config.vit.width, config.embed)
+        self.text_proj = nn.Linear(config.text.width, config.embed)
+        self.register_buffer("image_queue", F.normalize(torch.randn(config.queue, config.embed), dim=1))
+        self.register_buffer("text_queue", F.normalize(torch.randn(config.queue, config.embed), dim=1))
+        self.register_buffer("id_queue", torch.full((config.queue,), -100))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
+        self.requires_grad_(False)
+
+
+class Blip(nn.Module):
+    """The mixture of encoder-decoder with its vision tower and heads."""
+
+    def __init__(self, config: BlipConfig):
+        super().__init__()
+        roles = frozenset(config.roles)
+        if not roles or roles - {"read", "look", "speak"}:
+            raise ConfigError(f"roles {config.roles}: choose from read, look, speak")
+        if config.queue and "read" not in roles:
+            raise ConfigError(f"queue={config.queue} compares texts, which needs the role read; roles are {config.roles}")
+        self.config = config
+        self.vit = Vit(config.vit)
+        self.text = Med(config.text, config.vit.width, roles)
+        if "read" in roles:
+            self.image_proj = nn.Linear(config.vit.width, config.embed)
+            self.text_proj = nn.Linear(config.text.width, config.embed)
+            self.temperature = nn.Parameter(torch.tensor(0.07))
+        if "look" in roles:
+            self.match_head = nn.Linear(config.text.width, 2)
+        self.twins = Twins(config) if config.queue else None
+
+    def init_weights(self) -> "Blip":
+        """Fresh weights: ViT truncated normal .02, BERT normal .02, projections as torch has them; twins start as copies."""
+        self.vit.init_weights()
+        self.text.init_weights()
+        if self.twins is not None:
+            with torch.no_grad():
+                for twin, own in self._twin_pairs():
+                    twin.copy_(own)
+        return self
+
+    # ---- abilities, tensors in, tensors out ---------------------------------------------------------------------
+
+    def image_vec(self, image: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
+        """Image tokens → unit vectors."""
+        return F.normalize(self.image_proj(image[:, 0]), dim=-1)
+
+    def text_vec(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"]) -> Float[Tensor, "b e"]:
+        """Texts that start with [CLS] → unit vectors."""
+        return F.normalize(self.text_proj(self.text.read(ids, mask, first_only=True)[:, 0]), dim=-1)
+
+    def match_logits(
+        self,
+        ids: Int[Tensor, "r l"],
+        mask: Int[Tensor, "r l"],
+        own: list[KeysValues],
+        far: list[KeysValues] | None = None,
+    ) -> Float[Tensor, "r 2"]:
+        """Texts against projected images → logits of (no match, match). Rows and images: see `CrossAttention.forward`."""
+        return self.match_head(self.text.look(self._with_first(ids, "enc"), mask, own, far, first_only=True)[:, 0])
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def losses(
+        self,
+        batch: Batch,
+        objective: Objective,
+        alpha: float,
+        uniform: Float[Tensor, "2 b"],
+        ranks: Ranks | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses named by `objective`, each a scalar to be summed. Moves the twins and fills the queues on the way.
+
+        alpha:   the twins' weight in the ITC targets at this step.
+        uniform: one number in [0, 1) a row and direction (image for text, text for image) that decides the hard negatives.
+        """
+        ranks = ranks or Ranks()
+        image = self.vit(batch.pixels)
+        kv = self.text.project(image) if {"itm", "lm"} & set(objective.losses) else []
+        found: dict[str, Tensor] = {}
+        if "itc" in objective.losses or "itm" in objective.losses:
+            with torch.no_grad():
+                self.temperature.clamp_(*TEMPERATURE)
+            compared = self.compare(batch, image, objective)
+            if "itc" in objective.losses:
+                found["itc"] = self.itc(compared, batch, objective, alpha, ranks)
+            if "itm" in objective.losses:
+                odds = self.negative_odds(compared, batch, objective, ranks)
+                drawn = [draw(o, u) for o, u in zip(odds, uniform, strict=True)]
+                found["itm"] = self.itm(batch, image, kv, drawn, objective, ranks)
+            self.remember(compared, batch, ranks)
+        if "lm" in objective.losses:
+            found["lm"] = self.lm(batch, kv, objective, ranks)
+        return found
+
+    def compare(self, batch: Batch, image: Float[Tensor, "b n d"], objective: Objective) -> Compared:
+        """Both towers' vectors and, after the twins took their step, the twins' vectors of the same batch."""
+        image_vec, text_vec = self.image_vec(image), self.text_vec(batch.ids, batch.mask)
+        if self.twins is None:
+            return Compared(image_vec, text_vec, image_vec.detach(), text_vec.detach())
+        twins = self.twins
+        with torch.no_grad():
+            pairs = self._twin_pairs()
+            torch._foreach_lerp_([t for t, _ in pairs], [p for _, p in pairs], 1 - objective.momentum)
+            image_m = twins.image_proj(twins.vit(batch.pixels, cls_only=True)[:, 0])
+            text_m = twins.text_proj(twins.text.read(batch.ids, batch.mask, first_only=True)[:, 0])
+        return Compared(image_vec, text_vec, F.normalize(image_m, dim=-1), F.normalize(text_m, dim=-1))
+
+    def itc(self, c: Compared, batch: Batch, objective: Objective, alpha: float, ranks: Ranks) -> Tensor:
+        """Contrast with this batch's twins (all ranks' if they share) and the queue."""
+        everyone = objective.across == "all"
+        images, texts, ids = c.image_vec_m, c.text_vec_m, batch.image_id
+        if everyone:
+            images, texts, ids = ranks.gather(images), ranks.gather(texts), ranks.gather(ids)
+        if self.twins is not None:
+            images = torch.cat((images, self.twins.image_queue))
+            texts = torch.cat((texts, self.twins.text_queue))
+            ids = torch.cat((ids, self.twins.id_queue))
+        if objective.positives == "image":
+            right = batch.image_id[:, None] == ids
+        else:
+            offset = ranks.rank * len(batch) if everyone else 0
+            right = positives_on_diagonal(len(batch), len(ids), offset, ids.device)
+        t = self.temperature
+        with torch.no_grad():
+            targets_i2t = soft_targets(c.image_vec_m @ texts.T / t, right, alpha)
+            targets_t2i = soft_targets(c.text_vec_m @ images.T / t, right, alpha)
+        return contrastive(c.image_vec @ texts.T / t, c.text_vec @ images.T / t, targets_i2t, targets_t2i)
+
+    def negative_odds(self, c: Compared, batch: Batch, objective: Objective, ranks: Ranks) -> list[Tensor]:
+        """[image for text, text for image]: the odds (B, C) of each candidate as the wrong partner."""
+        with torch.no_grad():
+            student = objective.negatives == "student"
+            images, texts = (c.image_vec, c.text_vec) if student else (c.image_vec_m, c.text_vec_m)
+            image_id, text_id = batch.image_id, batch.text_id
+            if objective.across != "queue":
+                images, texts = ranks.gather(images), ranks.gather(texts)
+                image_id, text_id = ranks.gather(image_id), ranks.gather(text_id)
+            same = (batch.image_id[:, None] == image_id) | (batch.text_id[:, None] == text_id)
+            sims = (c.text_vec @ images.T / self.temperature, c.image_vec @ texts.T / self.temperature)
+            return [negative_odds(sim, same, objective.floor) for sim in sims]
+
+    def itm(self, batch: Batch, image: Tensor, kv: list[KeysValues], drawn, objective: Objective, ranks: Ranks) -> Tensor:
+        """One pass over 3B rows: true pairs, texts with a wrong image, images with a wrong text."""
+        (wrong_image, image_found), (wrong_text, text_found) = drawn
+        ids, mask = batch.ids, batch.mask
+        if ranks.world > 1 and objective.across != "queue":
+            ids, mask = ranks.gather(ids), ranks.gather(mask)
+            far = self.text.project(ranks.gather(image, grad=True)[wrong_image])
+        else:
+            far = [(k[wrong_image], v[wrong_image]) for k, v in kv]
+        other_ids, other_mask = ids[wrong_text], mask[wrong_text]
+        if batch.extra_ids is not None and batch.extra_mask is not None:
+            given = batch.extra_mask[:, :1].bool()
+            length = max(other_ids.shape[1], batch.extra_ids.shape[1])
+            other_ids, other_mask, extra_ids, extra_mask = (
+                F.pad(x, (0, length - x.shape[1])) for x in (other_ids, other_mask, batch.extra_ids, batch.extra_mask)
+            )
+            other_ids, other_mask = torch.where(given, extra_ids, other_ids), torch.where(given, extra_mask, other_mask)
+            text_found = text_found | given[:, 0]
+            ids, mask = (F.pad(x, (0, length - x.shape[1])) for x in (batch.ids, batch.mask))
+        else:
+            ids, mask = batch.ids, batch.mask
+        logits = self.match_logits(torch.cat((ids, ids, other_ids)), torch.cat((mask, mask, other_mask)), kv, far)
+        ones = torch.ones_like(image_found)
+        return matching(logits, torch.cat((ones, ~ones, ~ones)).long(), torch.cat((ones, image_found, text_found)))
+
+    def lm(self, batch: Batch, kv: list[KeysValues], objective: Objective, ranks: Ranks) -> Tensor:
+        """Say the text about its own image."""
+        labels = next_labels(batch.ids, batch.mask, objective.prompt)
+        states = self.text.speak(self._with_first(batch.ids, "dec")[:, :-1], batch.mask[:, :-1], kv)
+        if states.device.type == "cpu" and objective.smoothing_rule == "modern":
+            counted = labels != IGNORED  # word logits only where they count
+            states, labels = states[counted], labels[counted]
+        count = None
+        if ranks.world > 1 and objective.across == "all":
+            count = ranks.sum((labels != IGNORED).sum()) / ranks.world
+        logits = self.text.word_logits(states).flatten(0, -2)
+        return next_token(logits, labels.flatten(), objective.smoothing, objective.smoothing_rule, count)
+
+    def remember(self, c: Compared, batch: Batch, ranks: Ranks) -> None:
+        """Puts the twins' vectors of all ranks into the queues; after the losses, so that no row meets itself there."""
+        if self.twins is None:
+            return
+        start = self.twins.pointer
+        rows = ((self.twins.image_queue, c.image_vec_m), (self.twins.text_queue, c.text_vec_m))
+        for queue, new in (*rows, (self.twins.id_queue, batch.image_id)):
+            pointer = start.clone()
+            enqueue(queue, ranks.gather(new), pointer)
+        start.copy_(pointer)
+
+    def _twin_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        own = dict(self.named_parameters())
+        twins = self.twins.named_parameters() if self.twins is not None else ()
+        return [(twin, own[name].detach()) for name, twin in twins]
+
+    def _with_first(self, ids: Tensor, role: Literal["enc", "dec"]) -> Tensor:
+        first = torch.full_like(ids[:, :1], getattr(self.config.special, role))
+        return torch.cat((first, ids[:, 1:]), dim=1)
+
+
+def respecialised(model: Blip, **changes) -> Blip:
+    """A copy of `model` with another config (roles, queue): weights both have are taken over, nothing else is invented.
+
+    Fresh queues are the only state that may be new; anything else missing in `model` raises ConfigError.
+    """
+    config = dataclasses.replace(model.config, **changes)
+    new = Blip(config)
+    have, want = model.state_dict(), new.state_dict()
+    missing = [k for k in want if k not in have and not k.startswith("twins.")]
+    if missing:
+        raise ConfigError(f"a model with roles {model.config.roles} cannot become {config.roles}: no {missing[0]} in it")
+    new.load_state_dict({k: have.get(k, v) for k, v in want.items()})
+    if config.queue and model.twins is None:
+        with torch.no_grad():
+            for twin, own in new._twin_pairs():
+                twin.copy_(own)
+    return new
+
+
+def parameter_count(config: BlipConfig) -> int:
+    """Unique trainable parameters, counted without memory."""
+    with torch.device("meta"):
+        model = Blip(config)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
