@@ -3,19 +3,30 @@
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
-# The rooms where tensors flow. Below them stand files that name torch only for type checkers.
-CHECKED = ("inputs", "blocks", "objectives", "models", "weights", "train", "predict", "evaluate")
+CHECKED = ("inputs", "blocks", "objectives", "models", "weights", "train", "predict", "evaluate")  # where tensors flow
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CAPFILT_PROGRESS"] = "none"
-loaded = sorted(name for name in sys.modules if name.split(".")[:1] == ["capfilt"])
-assert not loaded, f"imported before shapes could be checked: {loaded}"
-install_import_hook([f"capfilt.{room}" for room in CHECKED], "beartype.beartype")
+
+
+def check_shapes() -> None:
+    """Checks every annotation in those rooms at every call; an int may stand for a float, as type checkers hold too."""
+    loaded = sorted(name for name in sys.modules if name.partition(".")[0] == "capfilt")
+    assert not loaded, f"imported before their shapes could be checked: {loaded}"
+    checker = ModuleType("shape_checker")  # the hook takes a name that can be imported, not an object
+    vars(checker)["check"] = beartype(conf=BeartypeConf(is_pep484_tower=True))
+    sys.modules[checker.__name__] = checker
+    install_import_hook([f"capfilt.{room}" for room in CHECKED], f"{checker.__name__}.check")
+
+
+check_shapes()
 
 
 def find_shared() -> Path | None:

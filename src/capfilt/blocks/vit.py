@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from capfilt.blocks.attention import SelfAttention
+from capfilt.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class ConvStem(nn.Module):
 
     def __init__(self, patch: int, width: int):
         super().__init__()
-        steps = patch.bit_length() - 1
-        sizes = [3, *(max(16, width >> (steps - 1 - i)) for i in range(steps))]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(sizes, sizes[1:], strict=False))
+        strides = _factors(patch)
+        sizes = [3, *(max(16, width >> (len(strides) - 1 - i)) for i in range(len(strides)))]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride, 1) for a, b, stride in zip(sizes, sizes[1:], strides, strict=False)
+        )
         self.proj = nn.Linear(sizes[-1], width)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
@@ -72,6 +75,18 @@ class ConvStem(nn.Module):
         for conv in self.convs:
             x = F.relu(conv(x))
         return self.proj(x.flatten(2).transpose(1, 2))
+
+
+def _factors(patch: int) -> list[int]:
+    """Strides of 2 and 3 that multiply to the patch size."""
+    strides = []
+    for stride in (2, 3):
+        while patch % stride == 0:
+            strides.append(stride)
+            patch //= stride
+    if patch > 1:
+        raise ConfigError("stem='conv' reaches patches of 2s and 3s only (8, 12, 16, ...); use stem='linear'")
+    return strides
 
 
 class VitBlock(nn.Module):

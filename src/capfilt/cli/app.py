@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,7 +13,7 @@ from capfilt.cli import bench, bootstrap, evaluate, golden, report, study, train
 from capfilt.errors import CapfiltError, ConfigError, StorageError
 from capfilt.runtime import Terminated, peak_mib, sigterm_raises
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "bootstrap": bootstrap.bootstrap,
     "train": train.train,
     "eval": evaluate.evaluate,
@@ -88,7 +89,8 @@ def _told(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, typer.TyperException):  # a flag or verb that typer does not know
         return f"{error.format_message()} (--help shows what there is)", ConfigError.exit_code
     if isinstance(error, OSError) and error.errno in DISK:
-        return f"{error.filename or 'disk'}: {error.strerror}; make room or choose another --out", StorageError.exit_code
+        where = error.filename or "disk"
+        return f"{where}: {error.strerror}; make room or choose another --out", StorageError.exit_code
     if _out_of_memory(error):
         return f"out of memory at {peak_mib()} MiB; give it a smaller batch or image with --set, and {GO_ON}", 1
     return None

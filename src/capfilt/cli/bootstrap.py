@@ -6,27 +6,43 @@ from typing import Annotated
 
 import typer
 
+from capfilt.cli.evaluate import show
+
 
 class Arm(StrEnum):
-    """What cleans the pairs before a model is trained on them: the four rows of the paper's first table."""
+    """What cleans the pairs that a model is trained on, as in the paper's first table, and three controls."""
 
     none = "none"
     captioner = "captioner"
     filter = "filter"
     both = "both"
+    human = "human"
+    share = "share"
+    repeated = "repeated"
+
+
+USUAL = {Arm.none: "noisy", Arm.both: "bootstrapped"}  # compared in every run; other arms come under their own name
 
 
 def bootstrap(
     pairs: Annotated[str | None, typer.Option(help="Noisy image-text pairs. Without it: drawn scenes.")] = None,
-    human: Annotated[str | None, typer.Option(help="Clean pairs that captioner and filter are tuned on.")] = None,
-    test: Annotated[str | None, typer.Option(help="Clean pairs to measure with; never trained on.")] = None,
+    human: Annotated[
+        str | None, typer.Option(help="Clean pairs that captioner and filter are tuned on; --pairs needs them.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Clean pairs to measure with.  [default: a tenth of --human, held out]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/demo or runs/<pairs>]")] = None,
     recipe: Annotated[str, typer.Option(help="Sizes and schedule: demo, flickr or paper.")] = "demo",
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same numbers.")] = 0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     ablate: Annotated[
         list[Arm] | None,
-        typer.Option(metavar="ARM", help="Also train on what this arm leaves: none, captioner, filter, both."),
+        typer.Option(
+            metavar="ARM",
+            help="Also train on what one part alone leaves (captioner, filter) or on a control "
+            "(human, share, repeated). none and both are always there.",
+        ),
     ] = None,
 ) -> None:
     """Train on noisy pairs, clean them, train again, compare.
@@ -34,8 +50,6 @@ def bootstrap(
     Trains BLIP on the pairs, tunes a captioner and a filter on the human ones, rewrites the pairs with both, trains
     again on the result and writes a report of what changed. Stopped, it goes on where it was.
     """
-    from rich.console import Console
-
     from capfilt.bootstrap import rounds
     from capfilt.config import with_sets
     from capfilt.errors import ConfigError
@@ -44,10 +58,11 @@ def bootstrap(
 
     if recipe not in RECIPES:
         raise ConfigError(f"--recipe {recipe!r} is not one of {', '.join(RECIPES)}")
-    config = RECIPES[recipe](pairs=pairs, human=human, test=test, seed=seed, ablate=tuple(arm.value for arm in ablate or ()))
+    config = with_sets(RECIPES[recipe](pairs=pairs, human=human, test=test, seed=seed), sets or [])
+    variants = tuple(dict.fromkeys([*USUAL.values(), *(USUAL.get(arm, arm.value) for arm in ablate or ())]))
     folder = out or default_out(pairs)
-    result = rounds.bootstrap(with_sets(config, sets or []), folder)
-    Console(markup=False, highlight=False).print(terminal_table(result))
+    result = rounds.bootstrap(config, folder, variants)
+    show(terminal_table(result))
     print(folder / "report.html")
 
 

@@ -1,6 +1,8 @@
 """`capfilt eval`: measure a finished run, on its own test pairs or on others."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +16,21 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Measure the models of a run: retrieval, captions, matching."""
-    from rich.console import Console
-
     from capfilt.bootstrap import rounds
 
     scores = rounds.evaluate_run(run, pairs)
     if as_json:
         print(json.dumps(scores, indent=2, ensure_ascii=False))
     else:
-        Console(markup=False, highlight=False).print(table(scores))
+        show(table(scores))
+
+
+def show(what: Any) -> None:
+    """Prints a table or text as it is; in a file or pipe 120 columns wide, so that no column is squeezed."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    Console(markup=False, highlight=False, width=width).print(what)
 
 
 def table(scores: Mapping[str, Any]) -> Any:

@@ -158,11 +158,14 @@ class Blip(nn.Module):
 
     def image_vec(self, image: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
         """Image tokens → unit vectors."""
-        return F.normalize(self.image_proj(image[:, 0]), dim=-1)
+        with exact(image):
+            return F.normalize(self.image_proj(image[:, 0].float()), dim=-1)
 
     def text_vec(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Texts that start with [CLS] → unit vectors."""
-        return F.normalize(self.text_proj(self.text.read(ids, mask, first_only=True)[:, 0]), dim=-1)
+        text = self.text.read(ids, mask, first_only=True)[:, 0]
+        with exact(text):
+            return F.normalize(self.text_proj(text.float()), dim=-1)
 
     def match_logits(
         self,
@@ -172,7 +175,9 @@ class Blip(nn.Module):
         far: list[KeysValues] | None = None,
     ) -> Float[Tensor, "r 2"]:
         """Texts against projected images → logits of (no match, match). Rows and images: see `CrossAttention.forward`."""
-        return self.match_head(self.text.look(self._with_first(ids, "enc"), mask, own, far, first_only=True)[:, 0])
+        seen = self.text.look(self._with_first(ids, "enc"), mask, own, far, first_only=True)[:, 0]
+        with exact(seen):
+            return self.match_head(seen.float())
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -217,9 +222,12 @@ class Blip(nn.Module):
         with torch.no_grad():
             pairs = self._twin_pairs()
             torch._foreach_lerp_([t for t, _ in pairs], [p for _, p in pairs], 1 - objective.momentum)
-            image_m = twins.image_proj(twins.vit(batch.pixels, cls_only=True)[:, 0])
-            text_m = twins.text_proj(twins.text.read(batch.ids, batch.mask, first_only=True)[:, 0])
-        return Compared(image_vec, text_vec, F.normalize(image_m, dim=-1), F.normalize(text_m, dim=-1))
+            image_m = twins.vit(batch.pixels, cls_only=True)[:, 0]
+            text_m = twins.text.read(batch.ids, batch.mask, first_only=True)[:, 0]
+            with exact(image_m):
+                image_vec_m = F.normalize(twins.image_proj(image_m.float()), dim=-1)
+                text_vec_m = F.normalize(twins.text_proj(text_m.float()), dim=-1)
+        return Compared(image_vec, text_vec, image_vec_m, text_vec_m)
 
     def itc(self, c: Compared, batch: Batch, objective: Objective, alpha: float, ranks: Ranks) -> Tensor:
         """Contrast with this batch's twins (all ranks' if they share) and the queue."""
@@ -237,14 +245,15 @@ class Blip(nn.Module):
             offset = ranks.rank * len(batch) if everyone else 0
             right = positives_on_diagonal(len(batch), len(ids), offset, ids.device)
         t = self.temperature
-        with torch.no_grad():
-            targets_i2t = soft_targets(c.image_vec_m @ texts.T / t, right, alpha)
-            targets_t2i = soft_targets(c.text_vec_m @ images.T / t, right, alpha)
-        return contrastive(c.image_vec @ texts.T / t, c.text_vec @ images.T / t, targets_i2t, targets_t2i)
+        with exact(images):
+            with torch.no_grad():
+                targets_i2t = soft_targets(c.image_vec_m @ texts.T / t, right, alpha)
+                targets_t2i = soft_targets(c.text_vec_m @ images.T / t, right, alpha)
+            return contrastive(c.image_vec @ texts.T / t, c.text_vec @ images.T / t, targets_i2t, targets_t2i)
 
     def negative_odds(self, c: Compared, batch: Batch, objective: Objective, ranks: Ranks) -> list[Tensor]:
         """[image for text, text for image]: the odds (B, C) of each candidate as the wrong partner."""
-        with torch.no_grad():
+        with torch.no_grad(), exact(c.image_vec):
             student = objective.negatives == "student"
             images, texts = (c.image_vec, c.text_vec) if student else (c.image_vec_m, c.text_vec_m)
             image_id, text_id = batch.image_id, batch.text_id
@@ -290,7 +299,8 @@ class Blip(nn.Module):
         count = None
         if ranks.world > 1 and objective.across == "all":
             count = ranks.sum((labels != IGNORED).sum()) / ranks.world
-        logits = self.text.word_logits(states).flatten(0, -2)
+        with exact(states):
+            logits = self.text.word_logits(states.float()).flatten(0, -2)
         return next_token(logits, labels.flatten(), objective.smoothing, objective.smoothing_rule, count)
 
     def remember(self, c: Compared, batch: Batch, ranks: Ranks) -> None:
@@ -312,6 +322,11 @@ class Blip(nn.Module):
     def _with_first(self, ids: Tensor, role: Literal["enc", "dec"]) -> Tensor:
         first = torch.full_like(ids[:, :1], getattr(self.config.special, role))
         return torch.cat((first, ids[:, 1:]), dim=1)
+
+
+def exact(x: Tensor) -> torch.autocast:
+    """Full precision for heads, similarities and losses, whatever the towers run in."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def respecialised(model: Blip, **changes) -> Blip:

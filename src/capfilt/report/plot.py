@@ -16,7 +16,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """A curve through (x, y), both (N,). low, high: (N,) edges of a band around it. Points that are not finite are gaps."""
+    """A curve through (x, y), both (N,); points that are not finite are gaps. low, high: (N,) edges of its band."""
 
     name: str
     x: Sequence[float]
@@ -66,8 +66,8 @@ class Figure:
     diagonal: bool = False
     threshold: float | None = None
     threshold_label: str = ""
-    width: float = 640.0
-    height: float = 380.0
+    width: float = 480.0
+    height: float = 320.0
 
     def __post_init__(self) -> None:
         for item in self.series:
@@ -76,7 +76,10 @@ class Figure:
                     f"figure {self.title!r}: {item.name!r} has {len(item.heights)} bars for "
                     f"{len(self.categories)} categories; give one height (or None) for each."
                 )
-            if isinstance(item, Line) and len({len(v) for v in (item.x, item.y, item.low, item.high) if v is not None}) > 1:
+            if (
+                isinstance(item, Line)
+                and len({len(v) for v in (item.x, item.y, item.low, item.high) if v is not None}) > 1
+            ):
                 raise ConfigError(f"figure {self.title!r}: x, y and band of {item.name!r} differ in length.")
 
 
@@ -138,9 +141,9 @@ def layout(figure: Figure) -> list[Shape]:
     legend, rows = _legend(figure)
     y_ticks = ticks(*y)
     texts = [tick_text(v, _step(y_ticks)) for v in y_ticks]
-    left = 34 + max((shapes.text_width(t, 11) for t in texts), default=10)
+    left = 42 + max((shapes.text_width(t, 12) for t in texts), default=10)
     top = 44 + 19 * rows
-    frame = _Frame(left, top, figure.width - 18, figure.height - 46, x, y)
+    frame = _Frame(left, top, figure.width - 18, figure.height - (48 if figure.x_label else 30), x, y)
     paper: list[Shape] = [
         Box(0, 0, figure.width, figure.height, fill="paper"),
         Label(left, 22, figure.title, size=15, bold=True),
@@ -197,18 +200,19 @@ def _axes(figure: Figure, frame: _Frame, y_ticks: Sequence[float], texts: Sequen
     for value, text in zip(y_ticks, texts, strict=True):
         _, y = frame.at(frame.x[0], value)
         drawn.append(Path2D([(frame.left, y), (frame.right, y)], stroke="grid"))
-        drawn.append(Label(frame.left - 8, y, text, size=11, role="muted", anchor="end"))
+        drawn.append(Label(frame.left - 8, y, text, size=12, role="muted", anchor="end"))
     if figure.categories:
         for k, name in enumerate(figure.categories):
             x, _ = frame.at(k + 0.5, frame.y[0])
-            drawn.append(Label(x, frame.bottom + 14, name, size=11, role="muted", anchor="middle"))
+            room = (frame.right - frame.left) / len(figure.categories) - 4
+            drawn.append(Label(x, frame.bottom + 14, _fitted(name, room), size=12, role="muted", anchor="middle"))
     else:
         marks = ticks(*frame.x, about=6)
         for value in marks:
             x, _ = frame.at(value, frame.y[0])
             text = tick_text(value, _step(marks))
             drawn.append(Path2D([(x, frame.bottom), (x, frame.bottom + 4)], stroke="muted"))
-            drawn.append(Label(x, frame.bottom + 14, text, size=11, role="muted", anchor="middle"))
+            drawn.append(Label(x, frame.bottom + 14, text, size=12, role="muted", anchor="middle"))
     drawn.append(Path2D([(frame.left, frame.bottom), (frame.right, frame.bottom)], stroke="muted"))
     middle = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
     drawn.append(Label(middle[0], frame.bottom + 34, figure.x_label, size=12, role="muted", anchor="middle"))
@@ -216,12 +220,21 @@ def _axes(figure: Figure, frame: _Frame, y_ticks: Sequence[float], texts: Sequen
     return drawn
 
 
+def _fitted(text: str, room: float) -> str:
+    """The text, cut with an ellipsis where it would run into its neighbour."""
+    if shapes.text_width(text, 12) <= room:
+        return text
+    while text and shapes.text_width(text + "…", 12) > room:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
 def _legend(figure: Figure) -> tuple[list[Shape], int]:
     """Swatches and names in rows that start at (0, 0), above the data so that they never cover it."""
     if len(figure.series) < 2:
         return [], 0
     drawn: list[Shape] = []
-    x, row, room = 0.0, 0, figure.width - 90
+    x, row, room = 0.0, 0, figure.width - 70
     for k, item in enumerate(figure.series):
         wide = 26 + shapes.text_width(item.name, 12) + 16
         if x and x + wide > room:
@@ -308,7 +321,8 @@ def _bars(figure: Figure, frame: _Frame) -> list[Shape]:
             value = f"{height:.3g}"
             note = f"{item.name}, {figure.categories[c]}: {value}"
             drawn.append(Box(x0, top, x1 - x0, tall, fill=f"s{k % SERIES}", radius=min(2, tall / 2), note=note))
-            drawn.append(Label((x0 + x1) / 2, top - 8, value, size=10, role="muted", anchor="middle"))
+            if shapes.text_width(value, 10) < x1 - x0 + 2:  # numbers that would touch their neighbours stay in the note
+                drawn.append(Label((x0 + x1) / 2, top - 8, value, size=10, role="muted", anchor="middle"))
     return drawn
 
 
@@ -321,5 +335,5 @@ def _markers(figure: Figure, frame: _Frame) -> list[Shape]:
         drawn.append(Path2D([(x, frame.bottom), (x, frame.top)], stroke="ink", width=1.4, dashed=True))
         late = figure.threshold > (frame.x[0] + frame.x[1]) / 2
         text = figure.threshold_label or f"threshold {figure.threshold:.2f}"
-        drawn.append(Label(x + (-7 if late else 7), frame.top + 8, text, size=11, anchor="end" if late else "start"))
+        drawn.append(Label(x + (-7 if late else 7), frame.top + 8, text, size=12, anchor="end" if late else "start"))
     return drawn

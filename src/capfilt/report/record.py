@@ -22,7 +22,7 @@ class Metric:
     name:         `tr1`, `ir1`, `cider`, `truth`, `coverage`, or any other name.
     noisy:        its value for the model trained on the noisy pairs; None where unknown.
     bootstrapped: its value for the model trained on the cleaned set.
-    gain:         (mean, low, high) of bootstrapped − noisy, in the same unit.
+    gain:         (mean, low, high) of bootstrapped minus noisy, in the same unit.
     extra:        model name → value, for controls and ablations; one more column each.
     unit:         `share` (0 to 1, shown as percent), `percent` (0 to 100) or `points` (shown as it is).
                   Empty: `points` for cider, else `share`.

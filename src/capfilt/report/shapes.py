@@ -4,6 +4,7 @@ Coordinates are logical pixels, x to the right, y down. Colours are named by rol
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def _dashes(points: Sequence[Point], on: float, off: float) -> list[list[Point]]
     pieces: list[list[Point]] = []
     left, drawing = on, True
     piece = [points[0]]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         length, at = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 0.0
         while length - at > left:
             at += left

@@ -7,7 +7,10 @@ from capfilt.report.record import Card, Counts, Filter, Metric, Report, Texts, U
 # name → (label, what it means to someone who has never seen it)
 METRIC_WORDS = {
     "tr1": ("Text retrieval, TR@1", "given an image, how often the best-matching text in the test set is a right one"),
-    "ir1": ("Image retrieval, IR@1", "given a text, how often the best-matching image in the test set is the right one"),
+    "ir1": (
+        "Image retrieval, IR@1",
+        "given a text, how often the best-matching image in the test set is the right one",
+    ),
     "cider": ("Caption quality, CIDEr", "how much the model's captions resemble those people wrote; higher is better"),
     "truth": ("Caption truth", "share of what the model's captions state that is true of the image"),
     "coverage": ("Caption coverage", "share of what the image shows that the model's captions mention"),
@@ -43,7 +46,7 @@ GLOSSARY = (
     ("Recall", "of the texts that truly fit, the share the filter kept."),
     ("[low, high]", "the 95 % interval: where the value would fall for most other draws of the test set."),
 )
-UNKNOWN = "–"
+UNKNOWN = "\u2013"
 
 
 def visible(text: str) -> str:
@@ -155,7 +158,7 @@ def summary(report: Report) -> list[tuple[str, str]]:
 def _went_in(counts: Counts, texts: Texts) -> str:
     words = f"{counts.given:,} images, each with the text it was found with."
     if texts.truth_web is not None:
-        words += f" Only {amount(texts.truth_web, 'share')} of what those texts say is true of their image."
+        words += f" {amount(texts.truth_web, 'share')} of what those texts say is true of their image."
     if texts.human:
         words += f" Besides, {texts.human:,} pairs written by people, to teach the first model what a good text is."
     if counts.failed:
@@ -187,15 +190,16 @@ def _thrown_out(counts: Counts, found: Filter, texts: Texts) -> str:
             f" of those that fit, it let {amount(found.recall, 'share')} through."
         )
     if texts.truth_cleaned is not None and texts.truth_web is not None:
-        words += f" Truth rose from {amount(texts.truth_web, 'share')} to {amount(texts.truth_cleaned, 'share')}."
+        moved = "rose" if texts.truth_cleaned > texts.truth_web else "fell"
+        words += f" Truth {moved} from {amount(texts.truth_web, 'share')} to {amount(texts.truth_cleaned, 'share')}."
     return words
 
 
 _SENTENCES = {
     "tr1": "it puts a right text first for {after} of the test images (first model: {before})",
     "ir1": "it puts the right image first for {after} of the test texts (first model: {before})",
-    "cider": "its captions agree with human ones to {after} CIDEr (first model: {before})",
     "truth": "{after} of what its captions state is true (first model: {before})",
+    "cider": "its captions agree with human ones to {after} CIDEr (first model: {before})",
     "coverage": "its captions mention {after} of what an image shows (first model: {before})",
 }
 
@@ -203,7 +207,7 @@ _SENTENCES = {
 def _brought(report: Report) -> str:
     words = "A second model, made the same way, learned from the cleaned set."
     known = [m for m in map(report.metric, _SENTENCES) if m.noisy is not None and m.bootstrapped is not None]
-    for metric in known[:3]:
+    for metric in known[:3] + [m for m in known[3:] if verdict(m) == "worse"]:
         sentence = _SENTENCES[metric.name].format(
             after=amount(metric.bootstrapped, metric.unit), before=amount(metric.noisy, metric.unit)
         )

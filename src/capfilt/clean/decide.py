@@ -1,0 +1,90 @@
+"""From scores to decisions (BLIP §4.2). Scores are stored, decisions are made anew from them: no model is needed to move a bar."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from capfilt.errors import CheckFailed, ConfigError
+from capfilt.pair import Row
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where the filter's bar lies, on the probability of a match.
+
+    kind:  `fixed`: at `threshold` (the paper's 0.5);
+           `top`: so that the best `share` of the web texts pass (DataComp's way);
+           `human`: so that `share` of held-back human pairs would pass, which suits a young, unsure filter.
+    margin: a synthetic text must beat the bar of the web texts by this much.
+    best:  when both texts pass, keep only the better one.
+    """
+
+    kind: Literal["fixed", "top", "human"] = "fixed"
+    threshold: float = 0.5
+    share: float = 0.8
+    margin: float = 0.0
+    best: bool = False
+
+
+def bar(rule: Rule, web: Sequence[float], human: Sequence[float]) -> float:
+    """The threshold that `rule` means for these scores.
+
+    web:   scores of the web texts (used by `top`).
+    human: scores of human pairs the filter was not trained on (used by `human`).
+    """
+    if rule.kind == "fixed":
+        return rule.threshold
+    scores = web if rule.kind == "top" else human
+    if not 0 < rule.share <= 1:
+        raise ConfigError(f"rule.share={rule.share}: a share lies above 0 and at most at 1")
+    if not len(scores):
+        raise ConfigError(f"rule.kind={rule.kind!r} needs {'web texts' if rule.kind == 'top' else 'held-back human pairs'}")
+    return float(np.quantile(np.asarray(scores, dtype=float), 1 - rule.share))
+
+
+def decide(row: Row, threshold: float, rule: Rule) -> Row:
+    """The same row with its decision, what is kept of it, and why.
+
+    kept: the web text fits (a synthetic one may be kept beside it); replaced: only the synthetic one fits; dropped: neither.
+    A text without score was not judged (no filter) and passes.
+    """
+    if row.decision == "failed":
+        return row
+    keep_web = row.text_web is not None and (row.score_web is None or row.score_web >= threshold)
+    synthetic_bar = min(1.0, threshold + rule.margin)
+    keep_synthetic = row.text_synthetic is not None and (
+        row.score_synthetic is None or row.score_synthetic >= synthetic_bar
+    )
+    if rule.best and keep_web and keep_synthetic and row.score_web is not None and row.score_synthetic is not None:
+        keep_web = row.score_web >= row.score_synthetic
+        keep_synthetic = not keep_web
+    reason = "; ".join(
+        _because(name, text, score, limit)
+        for name, text, score, limit in (
+            ("web", row.text_web, row.score_web, threshold),
+            ("synthetic", row.text_synthetic, row.score_synthetic, synthetic_bar),
+        )
+        if text is not None
+    )
+    decision = "kept" if keep_web else "replaced" if keep_synthetic else "dropped"
+    return replace(row, decision=decision, reason=reason, keep_web=keep_web, keep_synthetic=keep_synthetic)
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rows went in, and what became of them. They must add up, or CheckFailed is raised."""
+    found = Counter(row.decision for row in rows)
+    named = {name: found.pop(name, 0) for name in ("kept", "replaced", "dropped", "failed")}
+    if found:
+        raise CheckFailed(f"rows with an unknown decision: {dict(found)}")
+    return {"in": len(rows), **named}
+
+
+def _because(name: str, text: str, score: float | None, limit: float) -> str:
+    if not text.strip():
+        return f"the {name} text is empty"
+    if score is None:
+        return f"the {name} text was not judged"
+    return f"the filter gave the {name} text {score:.2f} ({'≥' if score >= limit else '<'} {limit:.2f})"

@@ -1,0 +1,226 @@
+"""Pairs in training form: decoded pictures in arrays, texts as token rows, and the batch that belongs to each step.
+
+Shapes: M images of S x S pixels, R rows (image, text), B rows a batch, L tokens.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from capfilt.errors import DataError
+from capfilt.inputs.augment import AugmentConfig, augment
+from capfilt.inputs.images import normalize, to_pixels
+from capfilt.inputs.texts import clean_caption
+from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.pair import Batch
+from capfilt.runtime import rng
+
+Pictures = np.ndarray  # (M, S, S, 3) uint8, in memory or memory-mapped
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """R rows of one image and one text each; several rows may share an image.
+
+    pictures: arrays (M_i, S, S, 3) uint8, addressed as if they were one.
+    image:    (R,) int64, row → image.
+    texts:    R captions.
+    """
+
+    pictures: tuple[Pictures, ...]
+    image: np.ndarray
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.texts):
+            raise DataError("no pair to learn from: every row was dropped or unreadable")
+        if len(self.image) != len(self.texts):
+            raise DataError(f"{len(self.image)} images for {len(self.texts)} texts")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @staticmethod
+    def of(pictures: Pictures, texts: Sequence[Sequence[str]]) -> "PairTable":
+        """One array of images and, for each, its texts (none, one or several)."""
+        image = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
+        return PairTable((pictures,), image, tuple(t for ts in texts for t in ts))
+
+    @staticmethod
+    def joined(tables: Iterable["PairTable"]) -> "PairTable":
+        """All rows of all tables. Tables over the same array keep sharing its images."""
+        arrays: list[Pictures] = []
+        image, texts = [], []
+        for table in tables:
+            for array in table.pictures:
+                if not any(array is known for known in arrays):
+                    arrays.append(array)
+            starts = np.cumsum([0, *(len(a) for a in arrays)])
+            own = np.cumsum([0, *(len(a) for a in table.pictures)])
+            moved = np.empty_like(table.image)
+            for i, array in enumerate(table.pictures):
+                here = (table.image >= own[i]) & (table.image < own[i + 1])
+                place = next(j for j, known in enumerate(arrays) if known is array)
+                moved[here] = table.image[here] - own[i] + starts[place]
+            image.append(moved)
+            texts.extend(table.texts)
+        return PairTable(tuple(arrays), np.concatenate(image), tuple(texts))
+
+    def repeated(self, times: float, seed: int = 0) -> "PairTable":
+        """Every row floor(times) times, and a seeded part of them once more: R · times rows in all."""
+        whole = int(times)
+        extra = rng(seed, "repeat").permutation(len(self))[: round((times - whole) * len(self))]
+        rows = np.concatenate((np.tile(np.arange(len(self)), whole), np.sort(extra)))
+        return PairTable(self.pictures, self.image[rows], tuple(self.texts[i] for i in rows))
+
+    def picture(self, index: int) -> np.ndarray:
+        """Image `index` as (S, S, 3) uint8."""
+        for array in self.pictures:
+            if index < len(array):
+                return array[index]
+            index -= len(array)
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """Wrong texts that ITM gets beside the hard negatives of the batch, as shares of its wrong-text rows.
+
+    pool: a random text from `texts` (the web pool): so the filter has seen junk.
+    near: the row's own text with one word exchanged for another that is used in the same place elsewhere.
+    """
+
+    pool: float = 0.0
+    near: float = 0.0
+    texts: tuple[str, ...] = ()
+
+
+class Tokens:
+    """Texts as one flat token array; equal texts share an id."""
+
+    def __init__(self, texts: Sequence[str], tokenizer: TextTokenizer, max_length: int):
+        distinct = list(dict.fromkeys(texts))
+        rows = tokenizer.encode([clean_caption(text) for text in distinct], max_length)
+        number = {text: i for i, text in enumerate(distinct)}
+        self.id = np.fromiter((number[t] for t in texts), dtype=np.int64, count=len(texts))
+        self.flat = np.concatenate(rows)
+        self.start = np.cumsum([0, *map(len, rows)])
+
+    def row(self, text_id: int) -> np.ndarray:
+        """Token ids of a distinct text."""
+        return self.flat[self.start[text_id] : self.start[text_id + 1]]
+
+
+class NearMisses:
+    """One word exchanged for another seen between the same two neighbours: texts that are wrong in one thing."""
+
+    def __init__(self, tokens: Tokens):
+        self.fits: dict[tuple[int, int], np.ndarray] = {}
+        seen: dict[tuple[int, int], set[int]] = {}
+        for i in range(len(tokens.start) - 1):
+            row = tokens.row(i).tolist()
+            for before, word, after in zip(row, row[1:], row[2:], strict=False):
+                seen.setdefault((before, after), set()).add(word)
+        self.fits = {k: np.array(sorted(v)) for k, v in seen.items() if len(v) > 1}
+
+    def of(self, row: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+        """A near miss of `row`, or None where no word of it can be exchanged."""
+        places = [i for i in range(1, len(row) - 1) if (int(row[i - 1]), int(row[i + 1])) in self.fits]
+        if not places:
+            return None
+        i = places[int(random.integers(len(places)))]
+        others = self.fits[int(row[i - 1]), int(row[i + 1])]
+        others = others[others != row[i]]
+        missed = row.copy()
+        missed[i] = others[int(random.integers(len(others)))]
+        return missed
+
+
+class Batches(Dataset):
+    """The batch of every step, as a function of the step alone: resuming is starting at another number.
+
+    Rows come in a fresh seeded order each epoch; a batch may end one epoch and begin the next. With several ranks each
+    gets its part of the same joint batch.
+    """
+
+    def __init__(
+        self,
+        table: PairTable,
+        tokenizer: TextTokenizer,
+        size: int,
+        seed: int,
+        px: int,
+        max_length: int = 30,
+        augmentation: AugmentConfig | None = None,
+        unmatched: Unmatched | None = None,
+    ):
+        if size < 2:
+            raise DataError(f"batch={size}: contrast and matching need at least 2 pairs a batch")
+        self.table, self.tokenizer, self.size, self.seed = table, tokenizer, size, seed
+        self.px, self.augmentation = px, augmentation
+        self.tokens = Tokens(table.texts, tokenizer, max_length)
+        self.unmatched = unmatched or Unmatched()
+        self.pool = Tokens(self.unmatched.texts, tokenizer, max_length) if self.unmatched.pool else None
+        self.near = NearMisses(self.tokens) if self.unmatched.near else None
+        self.rank, self.world = 0, 1
+        self.order = lru_cache(maxsize=2)(self._order)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which every row is seen once."""
+        return len(self.table) / self.size
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, step: int) -> Batch:
+        share = self.size // self.world
+        positions = np.arange(step * self.size, (step + 1) * self.size)[self.rank * share : (self.rank + 1) * share]
+        rows = np.array([self.order(int(p) // len(self.table))[int(p) % len(self.table)] for p in positions])
+        text_ids = self.tokens.id[rows]
+        ids, mask = self.tokenizer.pad([self.tokens.row(t) for t in text_ids])
+        extra_ids, extra_mask = self._extra(text_ids, positions)
+        return Batch(
+            pixels=normalize(self._pixels(self.table.image[rows], positions)),
+            ids=torch.as_tensor(ids),
+            mask=torch.as_tensor(mask),
+            image_id=torch.from_numpy(self.table.image[rows]),
+            text_id=torch.from_numpy(text_ids),
+            extra_ids=extra_ids,
+            extra_mask=extra_mask,
+        )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return rng(self.seed, "order", epoch).permutation(len(self.table))
+
+    def _pixels(self, images: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        pictures = [self.table.picture(int(i)) for i in images]
+        if self.augmentation is not None:
+            pictures = [
+                augment(picture, self.px, self.augmentation, rng(self.seed, "augment", int(p)))
+                for picture, p in zip(pictures, positions, strict=True)
+            ]
+        elif pictures[0].shape[0] != self.px:
+            pictures = [to_pixels(picture, self.px) for picture in pictures]
+        return np.stack(pictures)
+
+    def _extra(self, text_ids: np.ndarray, positions: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if self.pool is None and self.near is None:
+            return None, None
+        rows: list[np.ndarray] = []
+        for text_id, position in zip(text_ids, positions, strict=True):
+            random = rng(self.seed, "unmatched", int(position))
+            kind, row = random.random(), None
+            if self.pool is not None and kind < self.unmatched.pool:
+                row = self.pool.row(int(random.choice(self.pool.id)))
+            elif self.near is not None and kind < self.unmatched.pool + self.unmatched.near:
+                row = self.near.of(self.tokens.row(int(text_id)), random)
+            rows.append(np.zeros(0, np.int32) if row is None else row)
+        if not any(len(row) for row in rows):
+            return None, None
+        ids, mask = self.tokenizer.pad(rows)
+        return torch.as_tensor(ids), torch.as_tensor(mask)

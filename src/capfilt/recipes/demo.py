@@ -1,0 +1,56 @@
+"""The demo: the whole cycle on the drawn world, in minutes, on a laptop's processor."""
+
+import dataclasses
+
+from capfilt.bootstrap.config import BootstrapConfig, Sources
+from capfilt.clean.decide import Rule
+from capfilt.data.world import WorldConfig
+from capfilt.models.blip import PRESETS, RETRIEVAL, Objective
+from capfilt.predict.decode import Decoding
+from capfilt.train.loop import TrainConfig
+from capfilt.train.schedule import Schedule
+
+SPOKEN = Decoding(method="nucleus", top_p=0.9, top_k=50, repetition_penalty=1.0, max_length=24, min_length=3)
+
+
+def demo(pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0) -> BootstrapConfig:
+    """The whole cycle on 12,000 noisy drawn pairs (or on --pairs and --human), small enough for two cores.
+
+    `capfilt bootstrap`; time and results in docs/numbers.md, "demo".
+    """
+    world = WorldConfig(level="demo", px=48, seed=seed) if pairs is None else None
+    return BootstrapConfig(
+        model=PRESETS["demo"],
+        world=world,
+        sources=Sources(pairs, human, test, store_px=48),
+        pretrain=TrainConfig(steps=1100, batch=64, schedule=Schedule(rate=1e-3, warmup=50), alpha_epochs=2.0),
+        captioner=TrainConfig(steps=600, batch=64, schedule=Schedule(rate=5e-4, warmup=20)),
+        filter=TrainConfig(steps=400, batch=64, schedule=Schedule(rate=3e-4, warmup=20), alpha_epochs=1.0),
+        objective=Objective(momentum=0.99),
+        filter_objective=dataclasses.replace(RETRIEVAL, momentum=0.99),
+        pool=0.5,
+        near=0.25,
+        captioner_learns="kept",
+        captioner_rule=Rule(kind="human", share=0.9),
+        rule=Rule(kind="human", share=0.9),
+        decoding=SPOKEN,
+        captions=dataclasses.replace(SPOKEN, method="greedy"),
+        seed=seed,
+    )
+
+
+def smoke(pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0) -> BootstrapConfig:
+    """The demo cut down to seconds: every stage runs, nothing is learned. For tests and for trying settings."""
+    full = demo(pairs, human, test, seed)
+    return dataclasses.replace(
+        full,
+        model=dataclasses.replace(PRESETS["tiny"], vit=dataclasses.replace(PRESETS["tiny"].vit, px=48)),
+        pretrain=dataclasses.replace(full.pretrain, steps=6, batch=8, schedule=Schedule(rate=1e-3)),
+        captioner=dataclasses.replace(full.captioner, steps=3, batch=8),
+        filter=dataclasses.replace(full.filter, steps=3, batch=8),
+        web=60,
+        human=24,
+        held_back=8,
+        test=16,
+        rerank=8,
+    )

@@ -1,0 +1,40 @@
+"""One file that holds a run's whole state: model, twins, queues, optimiser, and where the data stood."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from capfilt.errors import WeightsError
+from capfilt.weights.store import load_about, load_strictly, load_tensors, save_tensors
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, about: dict[str, Any]) -> None:
+    """Atomically writes the state after `about["step"]` steps."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for moment in MOMENTS:
+            if moment in optimiser.state.get(parameter, {}):
+                tensors[f"{moment}.{name}"] = optimiser.state[parameter][moment]
+    save_tensors(path, tensors, {"about": json.dumps(about)})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str) -> dict[str, Any]:
+    """Puts the state back and returns `about`. A checkpoint of another config is a WeightsError."""
+    about = json.loads(load_about(path)["about"])
+    if about["fingerprint"] != fingerprint:
+        raise WeightsError(
+            f"{path}: this checkpoint was made with other settings or data ({about['fingerprint']}, now {fingerprint}). "
+            "Use another --out, or delete the folder to start anew."
+        )
+    tensors = load_tensors(path)
+    load_strictly(model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, path)
+    for name, parameter in model.named_parameters():
+        state = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
+        if state:
+            optimiser.state[parameter] = {k: v.to(parameter.device if k != "step" else "cpu") for k, v in state.items()}
+    return about

@@ -1,0 +1,1 @@
+"""One table a foreign origin; `rename` reads them in both directions."""

@@ -1,0 +1,1 @@
+"""Reference cases, computed again with our own model."""

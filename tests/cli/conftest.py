@@ -1,0 +1,111 @@
+"""Stand-ins for the rooms below, so that a verb's own work is tested: what it hands down and what it prints."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from capfilt.cli import app
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration as small as can be."""
+
+    pairs: str | None = None
+    human: str | None = None
+    test: str | None = None
+    seed: int = 0
+    steps: int = 10
+
+
+class Below:
+    """Records what the verbs ask of the rooms below; `error` is raised by every one of them."""
+
+    def __init__(self):
+        self.asked: list[tuple[Any, ...]] = []
+        self.error: BaseException | None = None
+        self.lines: list[Any] = []
+        self.scores: dict[str, Any] = {"retrieval": {"r1": 0.5, "r5": 0.75}, "images": 1000}
+
+    def note(self, *what: Any) -> None:
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error
+
+    def bootstrap(self, config: Any, out: Path, variants: tuple[str, ...]) -> str:
+        self.note("bootstrap", config, out, variants)
+        return "result"
+
+    def evaluate_run(self, run: Path, pairs: Path | None) -> dict[str, Any]:
+        self.note("evaluate_run", run, pairs)
+        return self.scores
+
+    def rewrite_report(self, run: Path) -> Path:
+        self.note("rewrite_report", run)
+        return run / "report.html"
+
+    def run(self, name: str, out: Path, sets: list[str], pairs: str | None = None) -> None:
+        self.note("run", name, out, sets, pairs)
+
+    def bench(self, short: bool, out: Path) -> None:
+        self.note("bench", short, out)
+
+    def study(self, seeds: int, out: Path) -> None:
+        self.note("study", seeds, out)
+
+    def check(self, folder: Path):
+        self.note("check", folder)
+        yield from self.lines
+
+
+@pytest.fixture
+def below(monkeypatch) -> Below:
+    """The rooms below, replaced."""
+    fake = Below()
+
+    def demo(**chosen: Any) -> Settings:
+        """Scenes that are drawn.
+
+        More about it.
+        """
+        return Settings(**chosen)
+
+    recipes = {"RECIPES": {"demo": demo}, "run": fake.run}
+    recipes["bench"], recipes["study"] = SimpleNamespace(bench=fake.bench), SimpleNamespace(study=fake.study)
+    rounds = SimpleNamespace(
+        bootstrap=fake.bootstrap, evaluate_run=fake.evaluate_run, rewrite_report=fake.rewrite_report
+    )
+    rooms: dict[str, dict[str, Any]] = {
+        "capfilt.recipes": recipes,
+        "capfilt.bootstrap": {"rounds": rounds},
+        "capfilt.bootstrap.rounds": vars(rounds),
+        "capfilt.report.page": {"terminal_table": lambda report: f"[table of {report}]"},
+        "capfilt.weights.golden": {"check": fake.check},
+    }
+    for name, content in rooms.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+        parent, _, leaf = name.rpartition(".")
+        if parent in sys.modules:
+            monkeypatch.setattr(sys.modules[parent], leaf, module, raising=False)
+    return fake
+
+
+@pytest.fixture
+def capfilt(monkeypatch, capsys):
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["capfilt", *words])
+        with pytest.raises(SystemExit) as left:
+            app.main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    monkeypatch.delenv("CAPFILT_DEBUG", raising=False)
+    return call

@@ -1,0 +1,133 @@
+"""Each verb hands its flags down as they were given and prints what came back."""
+
+import importlib
+import inspect
+import json
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from capfilt.cli.bootstrap import USUAL, Arm, default_out
+
+
+def line(name, worst, status, detail=""):
+    return SimpleNamespace(name=name, worst=worst, status=status, detail=detail)
+
+
+def test_bootstrap_without_anything_is_the_demo(capfilt, below):
+    code, out, _ = capfilt("bootstrap")
+    (_, config, folder, variants) = below.asked[0]
+    assert code == 0 and folder == Path("runs/demo")
+    assert (config.pairs, config.seed, config.steps) == (None, 0, 10)
+    assert variants == ("noisy", "bootstrapped")
+    assert out == "[table of result]\nruns/demo/report.html\n"
+
+
+def test_bootstrap_hands_everything_down(capfilt, below):
+    words = shlex.split("--pairs web.jsonl --human h --test t --seed 3 --set steps=7 --ablate none --ablate filter")
+    code, _, err = capfilt("bootstrap", *words)
+    assert code == 0, err
+    (_, config, folder, variants) = below.asked[0]
+    assert folder == Path("runs/web")
+    assert variants == ("noisy", "bootstrapped", "filter")
+    assert vars(config) == {
+        "pairs": "web.jsonl",
+        "human": "h",
+        "test": "t",
+        "seed": 3,
+        "steps": 7,
+    }
+
+
+@pytest.mark.parametrize("words", [["--set", "stepz=1"], ["--set", "steps"], ["--recipe", "nosuch"], ["--ablate", "x"]])
+def test_bootstrap_refuses_what_does_not_exist(capfilt, below, words):
+    code, _, err = capfilt("bootstrap", *words)
+    assert code == 2 and err.count("\n") == 1
+    assert not below.asked
+
+
+def test_default_out():
+    assert default_out("/data/web.tar") == Path("runs/web")
+    assert default_out(".") == Path("runs") / Path.cwd().name
+
+
+def test_train(capfilt, below):
+    assert capfilt("train", "--list") == (0, "demo  Scenes that are drawn.\n", "")
+    code, out, _ = capfilt("train", "demo", "--set", "steps=2", "--pairs", "p")
+    assert (code, out) == (0, "runs/demo\n")
+    assert below.asked == [("run", "demo", Path("runs/demo"), ["steps=2"], "p")]
+    code, _, err = capfilt("train")
+    assert code == 2 and "--list" in err
+
+
+def test_eval_as_a_table_and_as_json(capfilt, below):
+    code, out, _ = capfilt("eval", "runs/x")
+    assert code == 0 and below.asked == [("evaluate_run", Path("runs/x"), None)]
+    rows = [row.split() for row in out.splitlines() if row.strip()]
+    assert ["retrieval.r1", "0.5"] in rows and ["images", "1000"] in rows
+    code, out, _ = capfilt("eval", "runs/x", "--pairs", "p", "--json")
+    assert below.asked[1] == ("evaluate_run", Path("runs/x"), Path("p"))
+    assert json.loads(out) == below.scores
+
+
+def test_eval_has_a_column_a_model(capfilt, below):
+    below.scores = {"before": {"r1": 0.25, "extra": 3}, "after": {"r1": 0.5, "extra": None}}
+    rows = [row.split() for row in capfilt("eval", "runs/x")[1].splitlines() if row.strip()]
+    assert rows == [["measure", "before", "after"], ["r1", "0.25", "0.5"], ["extra", "3", "-"]]
+
+
+def test_report_bench_study(capfilt, below):
+    assert capfilt("report", "runs/x")[:2] == (0, "runs/x/report.html\n")
+    assert capfilt("bench", "--short")[0] == 0
+    assert capfilt("study", "--seeds", "2", "--out", "s")[0] == 0
+    assert below.asked[1:] == [("bench", True, Path("runs/bench")), ("study", 2, Path("s"))]
+    assert capfilt("study", "--seeds", "0")[0] == 2
+
+
+def test_golden_passes(capfilt, below):
+    below.lines = [line("clip/vit", 3e-6, "pass"), line("coca/base", None, "not built yet")]
+    code, out, err = capfilt("golden", "g")
+    assert (code, err) == (0, "")
+    assert "clip/vit" in out and "3.0e-06" in out and out.endswith("1 not built yet, 1 pass\n")
+
+
+def test_golden_fails_on_one_case_or_none(capfilt, below):
+    code, _, err = capfilt("golden", "g")
+    assert code == 1 and "no case under g" in err
+    below.lines = [line("clip/vit", 3e-2, "fail", "logits: 0.03 > 0.0001"), line("clip/bpe", 0.0, "pass")]
+    code, out, err = capfilt("golden", "g")
+    assert code == 1 and "logits: 0.03" in out
+    assert err == "capfilt: golden: 1 fail, 1 pass\n"
+
+
+CALLED = {
+    "capfilt.bootstrap.rounds:bootstrap": ("config", "out", ("noisy",)),
+    "capfilt.bootstrap.rounds:evaluate_run": ("run", None),
+    "capfilt.bootstrap.rounds:rewrite_report": ("run",),
+    "capfilt.recipes.bench:bench": (True, "out"),
+    "capfilt.recipes.study:study": (5, "out"),
+    "capfilt.report.page:terminal_table": ("report",),
+    "capfilt.weights.golden:check": ("folder",),
+}
+
+
+@pytest.mark.parametrize("place", CALLED)
+def test_what_the_verbs_call_is_there(place):
+    """The stand-ins agree with the real rooms."""
+    module, _, name = place.partition(":")
+    inspect.signature(getattr(importlib.import_module(module), name)).bind(*CALLED[place])
+
+
+def test_every_variant_has_its_arm():
+    variants = importlib.import_module("capfilt.bootstrap.config").VARIANTS
+    assert {USUAL.get(arm, arm.value) for arm in Arm} == set(variants)
+
+
+@pytest.mark.parametrize("recipe", ["demo", "flickr", "paper"])
+def test_bootstrap_recipes_take_what_the_verb_gives(recipe):
+    recipes = importlib.import_module("capfilt.recipes")
+    config = recipes.RECIPES[recipe](pairs=None, human=None, test=None, seed=3)
+    assert config.seed == 3
+    inspect.signature(recipes.run).bind(recipe, "out", [], pairs=None)

@@ -1,0 +1,177 @@
+"""The loop: it goes on exactly where it was stopped, however it was stopped, and two processes are one."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from capfilt.data.table import Batches, PairTable
+from capfilt.errors import ConfigError, StorageError, WeightsError
+from capfilt.files import read_jsonl
+from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.models.blip import PRESETS, Blip, Objective
+from capfilt.runtime import Terminated
+from capfilt.train import loop
+from capfilt.train.loop import NotFinite, TrainConfig, fit
+from capfilt.train.schedule import Schedule
+from capfilt.weights import store
+
+TEXTS = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("ball", "box", "star")]
+QUICK = TrainConfig(steps=6, batch=4, schedule=Schedule(rate=1e-3, warmup=2), log_every=1, checkpoint_s=0.0, clip=1.0)
+
+
+def setting(dropout: float = 0.1):
+    tokenizer = TextTokenizer.train(TEXTS, 50)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, 4, seed=0, px=32)
+    tiny = PRESETS["tiny"]
+    special = dataclasses.replace(tiny.special, dec=tokenizer.dec_id, enc=tokenizer.enc_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id)
+    text = dataclasses.replace(tiny.text, vocab=len(tokenizer), dropout=dropout)
+    torch.manual_seed(0)
+    return Blip(dataclasses.replace(tiny, text=text, special=special)).init_weights(), batches
+
+
+def curve(out: Path) -> list[tuple]:
+    return [tuple(row[k] for k in ("step", "itc", "itm", "lm", "rate")) for row in read_jsonl(out / "metrics.jsonl")]
+
+
+def run(out: Path, config: TrainConfig = QUICK, **changes) -> dict[str, torch.Tensor]:
+    model, batches = setting()
+    fit(model, batches, Objective(), dataclasses.replace(config, **changes), out, "test")
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_resumed_is_bit_for_bit_the_same(tmp_path, monkeypatch, stop_at, how):
+    whole = run(tmp_path / "whole")
+    original = loop._Run.train_step
+
+    def stopping(self, batch):
+        values = original(self, batch)
+        if self.step == stop_at:
+            os.kill(os.getpid(), how)
+        return values
+
+    monkeypatch.setattr(loop._Run, "train_step", stopping)
+    with pytest.raises((Terminated, KeyboardInterrupt)):
+        run(tmp_path / "parts")
+    monkeypatch.setattr(loop._Run, "train_step", original)
+    parts = run(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert curve(tmp_path / "whole") == curve(tmp_path / "parts")
+
+
+def test_killed_outright_and_resumed_is_the_same(tmp_path):
+    whole = run(tmp_path / "whole")
+    code = f"""
+        import os, sys, pathlib
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_loop as t
+        original = t.loop._Run.train_step
+        def dying(self, batch):
+            values = original(self, batch)
+            if self.step == 4:
+                os.kill(os.getpid(), 9)
+            return values
+        t.loop._Run.train_step = dying
+        t.torch.set_num_threads({torch.get_num_threads()})
+        t.run(pathlib.Path({str(tmp_path / "parts")!r}))
+    """
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert (tmp_path / "parts" / "checkpoint.safetensors").is_file()
+    parts = run(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert curve(tmp_path / "whole") == curve(tmp_path / "parts")
+
+
+def test_a_finished_run_is_only_loaded(tmp_path, monkeypatch):
+    whole = run(tmp_path)
+    monkeypatch.setattr(loop._Run, "train_step", None)
+    again = run(tmp_path)
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    model, tokenizer = store.load(tmp_path)
+    assert all(torch.equal(whole[k], v) for k, v in model.state_dict().items())
+    assert len(tokenizer) == model.config.text.vocab
+
+
+def test_another_config_is_refused(tmp_path, monkeypatch):
+    run(tmp_path / "done")
+    with pytest.raises(ConfigError, match="finished run of other settings"):
+        run(tmp_path / "done", steps=7)
+    monkeypatch.setattr(loop._Run, "finish", lambda *_: {})
+    run(tmp_path / "under way")
+    with pytest.raises(WeightsError, match="other settings or data"):
+        run(tmp_path / "under way", seed=1)
+
+
+def test_how_often_it_saves_or_loads_does_not_matter(tmp_path):
+    once = run(tmp_path / "a")
+    other = run(tmp_path / "b", checkpoint_s=1e9, log_every=5, workers=1)
+    assert all(torch.equal(once[k], other[k]) for k in once)
+
+
+def test_accumulated_halves_take_one_step_for_two(tmp_path):
+    run(tmp_path, steps=2, accumulate=2)
+    assert [row[0] for row in curve(tmp_path)] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
+    model, batches = setting()
+    with torch.no_grad():
+        model.match_head.bias.fill_(float("nan"))
+    with pytest.raises(NotFinite, match="step 1: a loss is not finite"):
+        fit(model, batches, Objective(), QUICK, tmp_path, "test")
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
+    run(tmp_path)
+
+
+def test_bf16_trains_with_full_precision_losses(tmp_path):
+    run(tmp_path, precision="bf16")
+    assert len(curve(tmp_path)) == 6
+
+
+PAIR = """
+    import os, sys, pathlib, torch
+    sys.path.insert(0, {here!r})
+    import test_loop as t
+    from capfilt.ranks import from_environment
+    torch.set_num_threads(1)
+    ranks = from_environment()
+    model, batches = t.setting(dropout=0.0)
+    t.fit(model, batches, t.Objective(), t.QUICK, pathlib.Path({out!r}), "test", ranks)
+    torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_curve_of_one(tmp_path):
+    model, batches = setting(dropout=0.0)
+    fit(model, batches, Objective(), QUICK, tmp_path / "one", "test")
+    code = textwrap.dedent(PAIR.format(here=str(Path(__file__).parent), out=str(tmp_path / "two")))
+    with_two = dict(os.environ, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(20000 + os.getpid() % 20000))
+    both = [subprocess.Popen([sys.executable, "-c", code], env=dict(with_two, RANK=str(r))) for r in range(2)]
+    assert [p.wait(timeout=120) for p in both] == [0, 0]
+    one, two = np.array(curve(tmp_path / "one")), np.array(curve(tmp_path / "two"))
+    assert np.abs(one - two).max() < 2e-4
+    weights = [store.load(tmp_path / name)[0].state_dict() for name in ("one", "two")]
+    assert max((weights[0][k].float() - weights[1][k].float()).abs().max().item() for k in weights[0]) < 2e-3
