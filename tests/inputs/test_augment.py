@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -96,11 +94,8 @@ def test_autocontrast_stretches_a_channel_without_black():
 
 
 @pytest.fixture(scope="module")
-def golden():
-    shared = Path(os.environ.get("CAPFILT_SHARED", Path(__file__).parents[2].parent / "shared"))
+def golden(shared):
     folder = shared / "golden/blip/08_preprocess"
-    if not folder.is_dir():
-        pytest.skip(f"golden case not found: {folder} (set CAPFILT_SHARED)")
     return folder, json.loads((folder / "case.json").read_text()), load_file(folder / "io.safetensors")
 
 

@@ -1,10 +1,8 @@
 import io
 import json
-import os
 import struct
 import warnings
 import zlib
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -250,18 +248,14 @@ def test_normalize_by_hand():
 # Parity with the original (golden case 08_preprocess)
 
 
-def golden():
-    shared = Path(os.environ.get("CAPFILT_SHARED", Path(__file__).parents[2].parent / "shared"))
-    case = shared / "golden/blip/08_preprocess"
-    if not case.is_dir():
-        pytest.skip(f"golden case not found: {case} (set CAPFILT_SHARED)")
-    return case
+@pytest.fixture
+def case(shared):
+    return shared / "golden/blip/08_preprocess"
 
 
 @pytest.mark.parametrize("px", [64, 96])
 @pytest.mark.parametrize("number", range(4))
-def test_the_test_transform_equals_the_original(number, px):
-    case = golden()
+def test_the_test_transform_equals_the_original(case, number, px):
     name = f"out.test{px}.image{number}"
     want = load_file(case / "io.safetensors")
     if int(PIL.__version__.split(".")[0]) >= 13:  # it resizes tall pictures in another order
@@ -272,8 +266,7 @@ def test_the_test_transform_equals_the_original(number, px):
         np.testing.assert_allclose(normalize(pixels[None])[0].numpy(), want[name], atol=1e-6)
 
 
-def test_the_golden_images_are_what_the_case_says():
-    case = golden()
+def test_the_golden_images_are_what_the_case_says(case):
     for entry in json.loads((case / "case.json").read_text())["images"]:
         info = inspect((case / entry["file"]).read_bytes())
         assert [info.width, info.height] == entry["size_wh"] and info.mode == entry["mode"]

@@ -1,7 +1,5 @@
 import json
-import os
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,11 +20,8 @@ def test_question_rule_deletes_instead_of_spacing():
     assert clean_question("one  two three", max_words=2) == "one "  # an empty word between two spaces counts
 
 
-def test_the_original_says_the_same():
-    shared = Path(os.environ.get("CAPFILT_SHARED", Path(__file__).parents[2].parent / "shared"))
+def test_the_original_says_the_same(shared):
     case = shared / "golden/blip/08_preprocess/text.json"
-    if not case.is_file():
-        pytest.skip(f"golden case not found: {case} (set CAPFILT_SHARED)")
     rows = json.loads(case.read_text())["cleaning"]
     for row in rows:
         for words in (30, 40, 50):

@@ -1,8 +1,6 @@
 import json
-import os
 import random
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,8 +70,8 @@ def test_pad_to_the_longest(tokenizer):
 
 
 def test_round_trip_lower_cases_and_tidies(tokenizer):
-    ids = tokenizer.encode(["The man's dog isn't here, it's blue."], 60)[0]
-    assert tokenizer.decode(ids) == "the man's dog isn't here, it's blue."
+    ids = tokenizer.encode(["The man's dog isn't running, it's blue."], 60)[0]
+    assert tokenizer.decode(ids) == "the man's dog isn't running, it's blue."
     assert tokenizer.decode([tokenizer.dec_id, *tokenizer.encode(["café"])[0], tokenizer.enc_id]) == "cafe"
 
 
@@ -120,12 +118,9 @@ def test_mistakes_in_settings(tokenizer):
         tokenizer.decode([10**6])
 
 
-def test_the_bert_vocabulary_reads_as_the_original_did():
-    shared = Path(os.environ.get("CAPFILT_SHARED", Path(__file__).parents[2].parent / "shared"))
+def test_the_bert_vocabulary_reads_as_the_original_did(shared):
     vocab = shared / "data/vocab/bert-base-uncased-vocab.txt"
     case = shared / "golden/blip/08_preprocess/text.json"
-    if not (vocab.is_file() and case.is_file()):
-        pytest.skip(f"golden case or BERT vocabulary not found under {shared} (set CAPFILT_SHARED)")
     golden = json.loads(case.read_text())
     bert = TextTokenizer.from_vocab(vocab)
     special = golden["special_ids"]

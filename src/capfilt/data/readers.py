@@ -79,7 +79,7 @@ def read_tables(origin: Origin) -> Iterator[Pair | Failure]:
                     except _Unusable as error:
                         yield Failure(_row_key(origin, file, place, row)[0], error.reason, f"{place}: {error}", file)
         except BROKEN_STREAM as error:
-            yield _broken(origin, file, error)
+            yield _broken(file, posixpath.basename(file), error)
 
 
 def read_folder(origin: Origin) -> Iterator[Pair | Failure]:
@@ -113,7 +113,7 @@ def read_shards(origin: Origin) -> Iterator[Pair | Failure]:
             with _opened(origin.fs, file) as handle:
                 yield from _read_shard(origin, file, handle)
         except BROKEN_STREAM as error:
-            yield _broken(origin, file, error)
+            yield _broken(file, posixpath.relpath(file, origin.root), error)
 
 
 def _read_shard(origin: Origin, file: str, handle: IO[bytes]) -> Iterator[Pair | Failure]:
@@ -284,11 +284,10 @@ def _opened(fs: Any, file: str) -> Iterator[IO[bytes]]:
         yield handle
 
 
-def _broken(origin: Origin, file: str, error: BaseException) -> Failure:
+def _broken(file: str, name: str, error: BaseException) -> Failure:
     """One failure for a whole file that cannot be read on."""
     reason = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable"
     reason = "truncated" if isinstance(error, EOFError) else reason
-    name = posixpath.relpath(file, origin.root)
     return Failure(name, reason, f"{name}: {error}", file)
 
 

@@ -87,7 +87,7 @@ class WebText:
 
 
 class World:
-    """One world: same config, same pictures and texts, on any machine.
+    """One world: same config, same pictures and texts.
 
     Raises ConfigError for a split that is not in SPLITS.
     """

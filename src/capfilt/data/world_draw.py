@@ -79,7 +79,7 @@ def _shrunk(inside: Grid, by: int) -> Grid:
 def _fill(fill: str, colour: Sequence[int], side: int) -> np.ndarray:
     """The paint under the mask, (side, side, 3) in [0, 255]: the colour, patterned with a lighter or darker tint."""
     base = np.array(colour, float)
-    tint = 0.25 * base + 0.75 * (255.0 if base.mean() < 150 else 30.0)
+    tint = 0.4 * base + 0.6 * (255.0 if base.mean() < 150 else 20.0)
     x, y = (axis * side / 2 for axis in _axes(side))  # px from the centre
     cell = max(2.0, side / 6)
     if fill == "striped":

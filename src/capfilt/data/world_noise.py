@@ -41,10 +41,37 @@ _JUNK = (
     "{g} review {y}: top {d} picks",
     "thank you for visiting {u}.com - subscribe for more {g}",
 )
-_USERS = tuple("alex maria dexter photoguy kim_88 nina lucas pixelfan travelbug oldtown jenny markus vera".split())
+_USERS = (
+    "alex",
+    "maria",
+    "dexter",
+    "photoguy",
+    "kim_88",
+    "nina",
+    "lucas",
+    "pixelfan",
+    "travelbug",
+    "oldtown",
+    "jenny",
+    "markus",
+    "vera",
+)
 _CAMERAS = ("canon eos 70d", "nikon d3200", "sony a6000", "fuji x100", "olympus e-m10", "pentax k-50", "iphone 7")
-_GOODS = tuple("shoes posters mugs curtain tshirts toys stickers fabric lamps jewelry cushions magnets".split())
-_MONTHS = tuple("january february april may june july august october november december".split())
+_GOODS = (
+    "shoes",
+    "posters",
+    "mugs",
+    "curtain",
+    "tshirts",
+    "toys",
+    "stickers",
+    "fabric",
+    "lamps",
+    "jewelry",
+    "cushions",
+    "magnets",
+)
+_MONTHS = ("january", "february", "april", "may", "june", "july", "august", "october", "november", "december")
 
 
 def padded(text: str, rnd: random.Random) -> str:

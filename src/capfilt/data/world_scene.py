@@ -7,9 +7,9 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Level = Literal["demo", "full"]
 Rgb = tuple[int, int, int]
@@ -224,7 +224,17 @@ def _demo(px: int, rnd: random.Random) -> Scene:
     return Scene(px, things, rnd.choice(DEMO_BACKGROUNDS), ((0, 1),), relation)
 
 
-Block = tuple[int, tuple[tuple[int, int], ...], int, int]  # side, offsets, width, height
+class Block(NamedTuple):
+    """Equal squares of `side` px at `offsets` inside a box of width × height px."""
+
+    side: int
+    offsets: tuple[tuple[int, int], ...]
+    width: int
+    height: int
+
+    def extent(self, flat: bool) -> tuple[int, int]:
+        """(width, height) where the line runs flat, else (height, width)."""
+        return (self.width, self.height) if flat else (self.height, self.width)
 
 
 def _block(side: int, count: int, arrangement: str) -> Block:
@@ -232,40 +242,38 @@ def _block(side: int, count: int, arrangement: str) -> Block:
     step = side + max(2, side // 8)
     columns = {"row": count, "column": 1, "square": 2}[arrangement]
     offsets = tuple((i % columns * step, i // columns * step) for i in range(count))
-    return side, offsets, max(x for x, _ in offsets) + side, max(y for _, y in offsets) + side
+    return Block(side, offsets, max(x for x, _ in offsets) + side, max(y for _, y in offsets) + side)
 
 
 def _thing(look: Look, block: Block, at: tuple[int, int]) -> Thing:
     shape, colour, size, fill, _ = look
-    return Thing(shape, colour, size, fill, block[0], tuple((at[0] + x, at[1] + y) for x, y in block[1]))
+    return Thing(shape, colour, size, fill, block.side, tuple((at[0] + x, at[1] + y) for x, y in block.offsets))
 
 
-def _side_by_side(
-    px: int, blocks: Sequence[Block], relation: str, rnd: random.Random
-) -> list[tuple[int, int]] | None:
+def _side_by_side(px: int, blocks: Sequence[Block], relation: str, rnd: random.Random) -> list[tuple[int, int]] | None:
     """Where the blocks go: the first stands in `relation` to the second, and so on; None when they do not fit.
 
     Along the axis the gaps are random but at least 2 px; across it the centres differ by at most 6% of the picture.
     """
-    along, across = (2, 3) if relation in ("left", "right") else (3, 2)
+    flat = relation in ("left", "right")
+    extents = [block.extent(flat) for block in blocks]
     order = list(range(len(blocks)))
     if relation in ("right", "below"):
         order.reverse()
-    gaps = len(blocks) - 1
-    free = px - 2 - sum(b[along] for b in blocks) - 2 * gaps
-    widest = max(b[across] for b in blocks)
+    free = px - 2 - sum(along for along, _ in extents) - 2 * (len(blocks) - 1)
+    widest = max(across for _, across in extents)
     if free < 0 or widest > px - 2:
         return None
-    cuts = sorted(rnd.randint(0, free) for _ in range(gaps + 1))
+    slack = sorted(rnd.randint(0, free) for _ in blocks)
     tilt = min(round(0.06 * px), px - 2 - widest)
     base = rnd.randint(1, px - 1 - widest - tilt)
     placed = [(0, 0)] * len(blocks)
     at = 1
-    for slot, i in enumerate(order):
-        start = at + cuts[slot]
-        aside = base + (widest - blocks[i][across]) // 2 + rnd.randint(0, tilt)
-        placed[i] = (start, aside) if along == 2 else (aside, start)
-        at += blocks[i][along] + 2
+    for more, i in zip(slack, order, strict=True):
+        along, across = extents[i]
+        aside = base + (widest - across) // 2 + rnd.randint(0, tilt)
+        placed[i] = (at + more, aside) if flat else (aside, at + more)
+        at += along + 2
     return placed
 
 
@@ -273,7 +281,7 @@ def _apart(a: Rgb, b: Rgb) -> bool:
     return math.dist(a, b) >= _APART
 
 
-@lru_cache(maxsize=None)
+@cache
 def _visible_on(background: str) -> tuple[str, ...]:
     """Colours that stand out from every tone of the background."""
     return tuple(c for c, rgb in COLOURS.items() if all(_apart(rgb, tone) for tone in BACKGROUNDS[background]))
@@ -302,7 +310,7 @@ def _alone(px: int, rnd: random.Random) -> Scene | None:
     background = rnd.choice(tuple(BACKGROUNDS))
     look = _look(rnd, background, rnd.choice((1, 1, 1, 2, 3, 4)))
     block = _blocks(px, [look], rnd)[0]
-    room_x, room_y = px - 2 - block[2], px - 2 - block[3]
+    room_x, room_y = px - 2 - block.width, px - 2 - block.height
     if min(room_x, room_y) < 0:
         return None
     x, y = rnd.randint(0, room_x), rnd.randint(0, room_y)
@@ -348,7 +356,7 @@ def _stacked(px: int, rnd: random.Random) -> Scene | None:
     if under[0] == over[0]:
         return None
     blocks = _blocks(px, (under, over), rnd)
-    big, little = blocks[0][0], blocks[1][0]
+    big, little = blocks[0].side, blocks[1].side
     reach = 0 if inside else round(0.36 * big)  # how far the upper one's centre is from the lower one's
     x, y = (rnd.randint(1 + little, px - 1 - big - little) for _ in "xy")
     middle = (big - little) // 2
@@ -378,13 +386,15 @@ def _corners(px: int, rnd: random.Random) -> Scene | None:
     background = rnd.choice(tuple(BACKGROUNDS))
     looks = _looks(rnd, background, (1, 1, 1, 1))
     blocks = _blocks(px, looks, rnd)
-    jitter, far = round(0.03 * px), px - 1
+    jitter = round(0.03 * px)
     things = []
     for i, (look, block) in enumerate(zip(looks, blocks, strict=True)):
         dx, dy = rnd.randint(1, 1 + jitter), rnd.randint(1, 1 + jitter)
-        at = (far - block[0] - dx + 1 if i % 2 else dx, far - block[0] - dy + 1 if i // 2 else dy)
+        at = (px - block.side - dx if i % 2 else dx, px - block.side - dy if i // 2 else dy)
         things.append(_thing(look, block, at))
     scene = Scene(px, tuple(things), background, ((0,), (1,), (2,), (3,)), "corners")
     named = [place(scene, i) for i in range(4)] == list(PLACES[:4])
-    clear = all(not {"overlapping", "inside", "around"} & set(relations(scene, a, b)) for a, b in combinations(range(4), 2))
+    clear = all(
+        not {"overlapping", "inside", "around"} & set(relations(scene, a, b)) for a, b in combinations(range(4), 2)
+    )
     return scene if named and clear else None

@@ -57,7 +57,7 @@ _COLOURS: Table = {
 }
 _SIZES: Table = {
     "small": ("small", "little", "tiny", "miniature"),
-    "medium": ("medium", "medium sized", "average", "midsize"),
+    "medium": ("medium", "medium sized", "mid sized", "midsize"),
     "large": ("large", "big", "huge", "enormous", "giant"),
 }
 _FILLS: Table = {
@@ -205,7 +205,13 @@ class Lexicon:
         return found
 
     def _index(self) -> dict[tuple[str, ...], Word]:
-        index = {(".",): STOP, (";",): STOP, ("a",): ARTICLE, ("an",): ARTICLE, ("and",): AND}
+        index: dict[tuple[str, ...], Word] = {
+            (".",): STOP,
+            (";",): STOP,
+            ("a",): ARTICLE,
+            ("an",): ARTICLE,
+            ("and",): AND,
+        }
         colours = self.tables["colour"] | {c: _COLOURS[c] for c in DEMO_BACKGROUNDS}
         for value, wordings in colours.items():
             for wording in wordings:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -65,8 +66,8 @@ class Decoding:
         room = self.max_length - start * self.count_prompt
         if room < 1:
             raise ConfigError(
-                f"decoding: max_length={self.max_length} leaves no room behind a start of {start} ids; raise it, or set "
-                "count_prompt=false"
+                f"decoding: max_length={self.max_length} leaves no room behind a start of {start} ids; raise it, "
+                "or set count_prompt=false"
             )
         return room
 
@@ -89,7 +90,7 @@ class Speech(Protocol):
         ...
 
     def follow(self, rows: Int[Tensor, "r"]) -> None:
-        """From now on row r continues what row rows[r] has said, which must speak about the same image; R may change."""
+        """From now on row r continues what row rows[r], of the same image, has said; R may change."""
         ...
 
     def keep(self, images: Int[Tensor, "b"]) -> None:
@@ -187,13 +188,13 @@ def _write(
 
 def _said(ids: list[int], logps: list[float], end: int, rank: float | None = None) -> Said:
     count = ids.index(end) + 1 if end in ids else len(ids)
-    said = Said(tuple(ids[:count]), tuple(logps[:count]), 0.0 if rank is None else rank)
-    return said if rank is not None else Said(said.ids, said.logps, said.score)
+    kept = tuple(logps[:count])
+    return Said(tuple(ids[:count]), kept, math.fsum(kept) / count if rank is None else rank)
 
 
 @dataclass
 class _Texts:
-    """Texts of B images side by side: sum of log-probabilities or rank (B, T), ids (B, T, P + S), own logps (B, T, S)."""
+    """Texts of B images: log-probability so far, or rank (B, T); ids (B, T, P + S); own logps (B, T, S)."""
 
     score: Tensor
     ids: Tensor
@@ -213,8 +214,11 @@ class _Texts:
 
 
 class _Search:
-    """Beam search as transformers 4.15 does it: 2·beams candidates an image; an end counts only among the first `beams`;
-    the best `beams` that do not end live on; an image is done when it has `beams` texts and no live one can beat them."""
+    """Beam search as transformers 4.15 does it.
+
+    Of an image's 2·beams candidates, ends count only among the first `beams`, and the best `beams` that do not end live
+    on. The image is done when it has `beams` texts and no live one can beat them.
+    """
 
     def __init__(self, speech: Speech, start: Tensor, decoding: Decoding, end: int, pad: int):
         self.speech, self.start, self.decoding, self.end = speech, start, decoding, end
@@ -265,11 +269,10 @@ class _Search:
 
     def finish(self, candidates: _Texts, ended: Tensor, step: int) -> None:
         """Texts that end here, where they are among the first `beams`, compete for the places of the found ones."""
-        first = candidates.of(slice(None))
         length = self.prompt + step if self.decoding.length_rule == "official" else step + 1
         counts = ended & ~self.done[:, None]
         counts[:, self.decoding.beams :] = False
-        self.offer(first, (candidates.score / length).masked_fill(~counts, -math.inf))
+        self.offer(candidates, (candidates.score / length).masked_fill(~counts, -math.inf))
 
     def go_on(self, candidates: _Texts, parents: Tensor, ended: Tensor) -> Tensor:
         """The best `beams` that do not end live on; returns the row each of them continues."""
@@ -278,8 +281,8 @@ class _Search:
         score = candidates.score.masked_fill(ended, -math.inf).gather(1, order)
         if order.shape[1] < texts:  # fewer continuations than beams: the rest is dead
             gap = (0, texts - order.shape[1])
-            order = torch.nn.functional.pad(order, gap)
-            score = torch.nn.functional.pad(score, gap, value=-math.inf)
+            order = F.pad(order, gap)
+            score = F.pad(score, gap, value=-math.inf)
         self.live = candidates.take(order, score)
         return (parents.gather(1, order) * images + torch.arange(images, device=order.device)[:, None]).T.flatten()
 

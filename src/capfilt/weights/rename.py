@@ -64,8 +64,8 @@ def to_own(
     where:  what is being loaded, for the message.
     resize: let position tables of another grid through, resized.
 
-    Raises WeightsError naming every foreign key without a rule, every own key left unfilled, every other shape, and tied
-    names whose values differ.
+    Raises WeightsError naming every foreign key without a rule, every own key left unfilled, every other shape, and
+    tied names whose values differ.
     """
     parts: dict[str, dict[int, Tensor]] = {}
     wrong = []

@@ -1,7 +1,8 @@
 """The layout of the checkpoints that BLIP was published with: two text transformers whose shared weights are tied.
 
-The pre-trained model names everything but the self-attention twice (`text_encoder` and `text_decoder.bert`); the captioner
-has only the decoder, matching and retrieval only the encoder. `*_m` are the momentum twins, queues are stored (E, K).
+The pre-trained model names everything but the self-attention twice (`text_encoder` and `text_decoder.bert`); the
+captioner has only the decoder, matching and retrieval only the encoder. `*_m` are the momentum twins, queues are
+stored (E, K).
 """
 
 from capfilt.weights.rename import Layout, Rules, To, under

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from capfilt.blocks.attention import mask_bias, merge_heads, split_heads
+from capfilt.blocks.med import Role
 from capfilt.blocks.vit import Vit, resize_positions
 from capfilt.errors import DataError
 from capfilt.files import read_json
@@ -19,7 +21,7 @@ from capfilt.weights.replay.case import Case
 
 Outputs = dict[str, Tensor]
 TOWER_ALONE = Layout("official vision tower", under("visual_encoder.", "", official.VIT))
-BUILT = {  # class of the original → our layout and roles
+BUILT: dict[str, tuple[Layout, tuple[Role, ...], bool]] = {  # class of the original → our layout, roles, twins
     "BLIP_Pretrain": (official.PRETRAIN, ("read", "look", "speak"), True),
     "BLIP_Decoder": (official.CAPTIONER, ("speak",), False),
     "BLIP_Retrieval": (official.RETRIEVAL, ("read", "look"), True),
@@ -128,15 +130,17 @@ def _attention_map(case: Case, model: Blip, image: Tensor) -> Outputs:
     x = model.text.embed(_first(case.given("input_ids"), model.config.special.enc))
     bias, kv = mask_bias(mask, False, x.dtype), model.text.project(image)
     probabilities = x.new_zeros(0)
-    for i, layer in enumerate(model.text.layers):
+    layers: Any = model.text.layers  # a ModuleList forgets what it holds
+    for i, layer in enumerate(layers):
         x = layer.attended(x, bias, False)
         if i != case.about["xattn_layer"]:
             x = layer.rest(x, kv[i])
             continue
-        (k, v), q = kv[i], split_heads(layer.cross.q(x), layer.cross.heads)
+        cross = layer.cross
+        (k, v), q = kv[i], split_heads(cross.q(x), cross.heads)
         probabilities = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
         probabilities.retain_grad()
-        x = layer.cross_norm(x + layer.cross.out(merge_heads(probabilities @ v)))
+        x = layer.cross_norm(x + cross.out(merge_heads(probabilities @ v)))
         x = layer.rest(x, None)
     model.match_head(x[:, 0])[:, 1].sum().backward()
     assert probabilities.grad is not None

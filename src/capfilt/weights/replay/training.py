@@ -30,7 +30,7 @@ STUCK_S = 120  # a rank that fell over must not leave the other waiting for ever
 
 
 class Witness(Blip):
-    """A Blip whose `losses` can be replayed: it draws the recorded negatives and keeps what it compared and its odds."""
+    """A Blip whose `losses` can be replayed: it draws the recorded negatives and keeps what it compared."""
 
     negatives: tuple[Tensor, Tensor]  # image for each text, text for each image
     compared: Compared
@@ -61,7 +61,8 @@ def _two_steps(case: Case, objective: Objective) -> Outputs:
     called = case.about["called"]
     alphas = called.get("two_step alphas", [])
     said = next((text for name, text in called.items() if name.startswith("out.two_step")), "")
-    model, found = _model(case, official.PRETRAIN, {}), {}
+    model = _model(case, official.PRETRAIN, {})
+    found: Outputs = {}
     trained = [p for p in model.parameters() if p.requires_grad]
     decay = _said("weight_decay", said, 0.05)
     optimiser = torch.optim.AdamW(trained, _said("lr", said, 1e-3), weight_decay=decay)
@@ -101,7 +102,7 @@ def _model(case: Case, layout: Layout, settings: dict, part: str = "") -> Witnes
         if "temp" in settings:
             model.temperature.fill_(settings["temp"])
         if "ptr" in settings:
-            model.twins.pointer.fill_(settings["ptr"])
+            model.twins.get_buffer("pointer").fill_(settings["ptr"])
     return model.train()
 
 
@@ -157,44 +158,52 @@ def _after(case: Case, model: Witness, layout: Layout, run: str) -> Outputs:
     return {name: x.clone() for name, x in found.items()}
 
 
-def two_processes(case: Case, rule: SmoothingRule) -> Outputs:
-    """Pre-training and retrieval with the batch split over real processes; each sends its results back as a file."""
+def two_processes(case: Case) -> dict[SmoothingRule, Outputs]:
+    """Pre-training and retrieval with the batch split over real processes; each sends its results back as files."""
     world = 1 + max((int(r) for name in case.tensors for r in re.findall(r"^out\.\w+\.rank(\d+)\.", name)), default=0)
     with tempfile.TemporaryDirectory() as where:
         try:
-            mp.spawn(_rank, (world, str(case.folder), where, rule), nprocs=world)
+            mp.spawn(_rank, (world, str(case.folder), where), nprocs=world)
         except mp.ProcessRaisedException as error:
             raise DataError(str(error).strip().splitlines()[-1]) from None
-        parts = [load_tensors(Path(where) / f"{rank}.safetensors") for rank in range(world)]
-    found = parts[0]
-    for rank, part in enumerate(parts[1:], 1):
-        apart = [n for n, x in part.items() if n in found and not torch.equal(x, found[n])]
+        return {rule: _joined(Path(where), rule, world) for rule in case.rules}
+
+
+def _joined(where: Path, rule: SmoothingRule, world: int) -> Outputs:
+    """All ranks' results; what they share must be the same to the last bit."""
+    found: Outputs = {}
+    for rank in range(world):
+        part = load_tensors(where / f"{rule}.{rank}.safetensors")
+        apart = [name for name, x in part.items() if name in found and not torch.equal(x, found[name])]
         if apart:
-            raise DataError(f"rank {rank} and rank 0 disagree about {', '.join(apart[:3])}")
-        found = found | part
+            raise DataError(f"rank {rank} and those before it disagree about {', '.join(apart[:3])}")
+        found |= part
     return found
 
 
-def _rank(rank: int, world: int, folder: str, where: str, rule: SmoothingRule) -> None:
+def _rank(rank: int, world: int, folder: str, where: str) -> None:
     torch.set_num_threads(1)
     store = f"file://{where}/group"
     dist.init_process_group("gloo", store, timedelta(seconds=STUCK_S), rank=rank, world_size=world)
     try:
-        case, ranks, found = Case(Path(folder)), Ranks(rank, world), {}
-        momentum = case.about["config"]["momentum"]
-        joint = Objective(momentum=momentum, smoothing_rule=rule, across="queue")
-        apart = dataclasses.replace(RETRIEVAL, momentum=momentum)
-        runs = {"pre": (official.PRETRAIN, joint, "1"), "ret": (official.RETRIEVAL, apart, "")}
-        for run, (layout, objective, suffix) in runs.items():
-            said = re.search(r"alpha ([0-9.]*\d)", case.about["called"][f"out.{run}.*"])
-            model = _model(case, layout, {}, run)
-            batch = _batch(case, f"{run}.", suffix)
-            share = len(batch) // world
-            own = Batch(**{k: v[rank * share :][:share] for k, v in vars(batch).items() if v is not None})
-            alpha = float(said[1]) if said else objective.alpha
-            found |= _pass(case, model, objective, own, f"out.{run}.rank{rank}.", alpha, ranks)
-            ranks.average_gradients(list(model.parameters()))
-            found |= _after(case, model, layout, run)
-        save_tensors(Path(where) / f"{rank}.safetensors", found)
+        case, ranks = Case(Path(folder)), Ranks(rank, world)
+        for rule in case.rules:
+            found = _share(case, ranks, official.PRETRAIN, rule) | _share(case, ranks, official.RETRIEVAL, rule)
+            save_tensors(Path(where) / f"{rule}.{rank}.safetensors", found)
     finally:
         dist.destroy_process_group()
+
+
+def _share(case: Case, ranks: Ranks, layout: Layout, rule: SmoothingRule) -> Outputs:
+    """This rank's rows of one training step."""
+    run, suffix = ("pre", "1") if layout is official.PRETRAIN else ("ret", "")
+    objective = Objective(across="queue", smoothing_rule=rule) if run == "pre" else RETRIEVAL
+    objective = dataclasses.replace(objective, momentum=case.about["config"]["momentum"])
+    said = re.search(r"alpha ([0-9.]*\d)", case.about["called"][f"out.{run}.*"])
+    alpha = float(said[1]) if said else objective.alpha
+    model, batch = _model(case, layout, {}, run), _batch(case, f"{run}.", suffix)
+    rows = len(batch) // ranks.world
+    own = Batch(**{k: v[ranks.rank * rows :][:rows] for k, v in vars(batch).items() if v is not None})
+    found = _pass(case, model, objective, own, f"out.{run}.rank{ranks.rank}.", alpha, ranks)
+    ranks.average_gradients(list(model.parameters()))
+    return found | _after(case, model, layout, run)

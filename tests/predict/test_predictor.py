@@ -1,0 +1,245 @@
+"""The predictor's answers against the model asked one row at a time; errors; what must not change an answer."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from capfilt.abilities import Captioner, Embedder, Matcher
+from capfilt.errors import ConfigError
+from capfilt.inputs.images import normalize
+from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.models.blip import PRESETS, Blip, BlipConfig, SpecialIds
+from capfilt.predict import predictor as module
+from capfilt.predict.decode import BEAM, NUCLEUS, Decoding
+from capfilt.predict.predictor import Predictor
+
+TEXTS = [
+    *("a red cube", "a small blue ball on a green box", "two cones", "a box", "the ball behind a cone"),
+    *("green", "a red ball and a blue cube in a box", "", "cube cube cube cube"),
+]
+GREEDY = Decoding(method="greedy", max_length=12, min_length=3)
+
+
+def a_tokenizer() -> TextTokenizer:
+    return TextTokenizer.train(TEXTS, 64)
+
+
+def a_model(tokenizer: TextTokenizer, roles: Sequence = ("read", "look", "speak"), seed: int = 0) -> Blip:
+    """Tiny, with weights so large that wrong masks and mixed-up rows show."""
+    t = tokenizer
+    special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
+    config: BlipConfig = dataclasses.replace(PRESETS["tiny"], special=special, roles=tuple(roles), queue=0)
+    config = dataclasses.replace(config, text=dataclasses.replace(config.text, vocab=len(t)))
+    model = Blip(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim:
+                p.normal_(0, 0.25, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> TextTokenizer:
+    return a_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def predictor(tokenizer: TextTokenizer) -> Predictor:
+    return Predictor(a_model(tokenizer), tokenizer, batch=4)
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def ragged(counts: Sequence[int]) -> list[list[str]]:
+    words = iter(TEXTS * 5)
+    return [[next(words) for _ in range(count)] for count in counts]
+
+
+@torch.inference_mode()
+def one_by_one(
+    predictor: Predictor, pixels: np.ndarray, texts: list[list[str]]
+) -> list[list[tuple[float, float, float]]]:
+    """(probability, cosine, logit) with one image and one text at a time, straight through the model."""
+    model, tokenizer = predictor.model.eval(), predictor.tokenizer
+    out = []
+    for picture, mine in zip(pixels, texts, strict=True):
+        image = model.vit(normalize(picture[None]))
+        row = []
+        for text in mine:
+            ids, mask = map(torch.from_numpy, tokenizer.pad(tokenizer.encode([text], predictor.max_length)))
+            logits = model.match_logits(ids, mask, model.text.project(image))
+            cosine = (model.image_vec(image) * model.text_vec(ids, mask)).sum()
+            row.append((logits.softmax(-1)[0, 1].item(), cosine.item(), logits[0, 1].item()))
+        out.append(row)
+    return out
+
+
+def test_it_has_the_three_abilities(predictor: Predictor):
+    assert isinstance(predictor, Embedder) and isinstance(predictor, Matcher) and isinstance(predictor, Captioner)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1, 1, 1), (2, 0, 5, 1, 3, 0, 2), (9,), (0, 0), ()])
+def test_matches_are_those_of_each_pair_alone(predictor: Predictor, counts: tuple[int, ...]):
+    pixels, texts = pictures(len(counts)), ragged(counts)
+    found = predictor.match(pixels, texts)
+    assert [len(row) for row in found] == list(counts)
+    for mine, want in zip(found, one_by_one(predictor, pixels, texts), strict=True):
+        for (probability, cosine), (p, c, _) in zip(mine, want, strict=True):
+            assert probability == pytest.approx(p, abs=1e-4) and cosine == pytest.approx(c, abs=1e-4)
+            assert 0 <= probability <= 1 and -1.0001 <= cosine <= 1.0001
+
+
+def test_reranking_gives_the_raw_logit_of_each_pair_in_the_order_asked(predictor: Predictor):
+    pixels = pictures(5)
+    features = predictor.encode_images(pixels)
+    image_idx, text_idx = np.array([4, 0, 0, 2, 4, 0, 2]), np.array([1, 8, 3, 6, 1, 0, 7])
+    found = predictor.itm_logits(features, image_idx, text_idx, TEXTS)
+    want = one_by_one(predictor, pixels[image_idx], [[TEXTS[i]] for i in text_idx])
+    np.testing.assert_allclose(found, [row[0][2] for row in want], atol=1e-4)
+    assert features.shape == (5, 17, 32) and found.dtype == np.float32
+    assert np.ptp(found) > 0.1  # the pairs do differ
+
+
+def test_embeddings_are_unit_vectors_in_the_order_given(predictor: Predictor):
+    vectors, images = predictor.embed_texts(TEXTS), predictor.embed_images(pictures(6))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    alone = np.concatenate([predictor.embed_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(vectors, alone, atol=1e-5)
+    np.testing.assert_allclose(images[4:5], predictor.embed_images(pictures(6)[4:5]), atol=1e-5)
+    assert vectors.shape == (9, 16) and predictor.embed_texts([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("decoding", [NUCLEUS, BEAM, GREEDY], ids=lambda d: d.method)
+def test_a_caption_hangs_on_its_image_and_seed_alone(tokenizer: TextTokenizer, decoding: Decoding):
+    model, pixels, seeds = a_model(tokenizer), pictures(7), list(range(100, 107))
+    together = Predictor(model, tokenizer, batch=64).caption(pixels, seeds, decoding)
+    order = [3, 0, 6, 2, 5, 1, 4]
+    shuffled = Predictor(model, tokenizer, batch=3).caption(pixels[order], [seeds[i] for i in order], decoding)
+    assert [together[i].tokens for i in order] == [c.tokens for c in shuffled]
+    assert [together[i].score for i in order] == pytest.approx([c.score for c in shuffled], abs=1e-4)
+
+
+def test_other_seeds_draw_other_captions_of_one_image(predictor: Predictor):
+    pixels = np.repeat(pictures(1), 8, axis=0)
+    assert len({c.tokens for c in predictor.caption(pixels, range(8))}) > 2
+    assert len({c.tokens for c in predictor.caption(pixels, [5] * 8)}) == 1
+    assert len({c.tokens for c in predictor.caption(pixels, range(8), GREEDY)}) == 1
+
+
+@pytest.mark.parametrize("prompt", ["", "a red "])
+@pytest.mark.parametrize("decoding", [NUCLEUS, BEAM, GREEDY], ids=lambda d: d.method)
+def test_a_captions_score_is_its_likelihood_judged_in_one_pass(
+    tokenizer: TextTokenizer, decoding: Decoding, prompt: str
+):
+    """Cached step-by-step writing and the teacher-forced pass agree; the prompt is given, not part of the caption."""
+    model, pixels = a_model(tokenizer, ("speak",)), pictures(5)
+    predictor = Predictor(model, tokenizer, prompt=prompt)
+    start = len(predictor.start)
+    assert start == len(tokenizer.encode([prompt])[0]) - 1
+    for caption, picture in zip(predictor.caption(pixels, range(5), decoding), pixels, strict=True):
+        assert len(caption.tokens) <= decoding.max_length - start
+        row = torch.tensor([[*predictor.start, *caption.tokens]])
+        with torch.inference_mode():
+            seen = model.text.project(model.vit(normalize(picture[None])))
+            logits = model.text.word_logits(model.text.speak(row, torch.ones_like(row), seen))[0, :-1]
+        logps = logits.log_softmax(-1).gather(1, row[0, 1:, None])[start - 1 :]
+        assert caption.score == pytest.approx(logps.mean().item(), abs=1e-4)
+        assert caption.text == tokenizer.decode(caption.tokens)
+
+
+@pytest.mark.parametrize("prompt", ["", "a red "])
+def test_likelihoods_count_the_text_and_its_end_but_not_the_prompt(tokenizer: TextTokenizer, prompt: str):
+    model, pixels, texts = a_model(tokenizer), pictures(4), ragged((2, 0, 3, 1))
+    found = Predictor(model, tokenizer, batch=4, prompt=prompt).log_likelihood(pixels, texts)
+    first = [tokenizer.dec_id, *tokenizer.encode([prompt])[0][1:-1]]
+    for picture, mine, pairs in zip(pixels, texts, found, strict=True):
+        for text, (total, count) in zip(mine, pairs, strict=True):
+            ids = [*first, *tokenizer.encode([text])[0][1:]]
+            row = torch.tensor([ids])
+            with torch.inference_mode():
+                seen = model.eval().text.project(model.vit(normalize(picture[None])))
+                logits = model.text.word_logits(model.text.speak(row, torch.ones_like(row), seen))[0]
+            want = sum(logits[i - 1].log_softmax(-1)[ids[i]].item() for i in range(len(first), len(ids)))
+            assert count == len(ids) - len(first) and total == pytest.approx(want, abs=1e-3)
+    assert [len(pairs) for pairs in found] == [2, 0, 3, 1]
+
+
+def test_ids_behind_the_vocabulary_are_never_said(tokenizer: TextTokenizer):
+    """A word table padded to a round size has rows that no word belongs to, here the likeliest ones of all."""
+    exact = a_model(tokenizer)
+    wide = Blip(
+        dataclasses.replace(exact.config, text=dataclasses.replace(exact.config.text, vocab=len(tokenizer) + 9))
+    )
+    state = exact.state_dict()
+    for name in ("text.words.weight", "text.head.bias"):
+        state[name] = torch.cat((state[name], torch.full((9, *state[name].shape[1:]), 5.0)))
+    wide.load_state_dict(state)
+    a, b = (Predictor(model, tokenizer).caption(pictures(4), range(4)) for model in (exact, wide))
+    assert [c.tokens for c in a] == [c.tokens for c in b]
+    assert [c.score for c in a] == pytest.approx([c.score for c in b], abs=1e-4)
+
+
+def test_a_model_in_training_goes_back_to_it(tokenizer: TextTokenizer):
+    model = a_model(tokenizer).train()
+    predictor = Predictor(model, tokenizer)
+    predictor.match(pictures(1), [["a box"]])
+    assert model.training
+    model.eval()
+    predictor.caption(pictures(1), [0])
+    assert not model.training
+
+
+def test_little_memory_means_smaller_batches_and_the_same_answers(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+):
+    pixels, texts = pictures(5), ragged((2, 1, 3, 1, 1))
+    before = predictor.match(pixels, texts)
+    monkeypatch.setattr(module, "SEEN_MIB", 0)
+    assert predictor._images_at_once(1) == 1
+    for mine, want in zip(predictor.match(pixels, texts), before, strict=True):
+        np.testing.assert_allclose(mine, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("roles", "call", "missing"),
+    [
+        (("speak",), lambda p: p.match(pictures(1), [["a box"]]), "read and look"),
+        (("speak",), lambda p: p.embed_images(pictures(1)), "read"),
+        (("speak",), lambda p: p.embed_texts(["a box"]), "read"),
+        (("read", "look"), lambda p: p.caption(pictures(1), [0]), "speak"),
+        (("read", "look"), lambda p: p.log_likelihood(pictures(1), [["a box"]]), "speak"),
+        (
+            ("read",),
+            lambda p: p.itm_logits(p.encode_images(pictures(1)), np.zeros(1, int), np.zeros(1, int), ["a"]),
+            "look",
+        ),
+    ],
+)
+def test_a_missing_role_is_one_clear_line(tokenizer: TextTokenizer, roles, call, missing: str):
+    with pytest.raises(ConfigError, match=f"can {missing};") as error:
+        call(Predictor(a_model(tokenizer, roles), tokenizer))
+    assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_together_is_refused(predictor: Predictor, tokenizer: TextTokenizer):
+    with pytest.raises(ConfigError, match="2 images but 1 seeds"):
+        predictor.caption(pictures(2), [0])
+    with pytest.raises(ConfigError, match="write \\[text\\]"):
+        predictor.match(pictures(1), ["a box"])
+    with pytest.raises(ConfigError, match="got 1"):
+        predictor.match(pictures(2), [["a box"]])
+    with pytest.raises(ConfigError, match="sees uint8 of"):
+        predictor.embed_images(np.zeros((1, 40, 32, 3), np.uint8))
+    with pytest.raises(ConfigError, match="positions"):
+        predictor.caption(pictures(1), [0], Decoding(max_length=60))
+    with pytest.raises(ConfigError, match="batch=0"):
+        Predictor(predictor.model, tokenizer, batch=0)
+    with pytest.raises(ConfigError, match="not the model's"):
+        Predictor(Blip(PRESETS["tiny"]), tokenizer)
