@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from capfilt.blocks.attention import CrossAttention, KeysValues, SelfAttention, mask_bias
+from capfilt.blocks.vit import init_std
 
 Role = Literal["read", "look", "speak"]
 
@@ -141,10 +142,11 @@ class Med(nn.Module):
         return self.head(states, self.words.weight)
 
     def init_weights(self) -> None:
-        """Normal .02 for linear weights and tables; zero biases; norms 1 and 0 (BERT)."""
+        """Normal, .02 at BERT's width, for linear weights and tables; zero biases; norms 1 and 0."""
+        std = init_std(self.config.width)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 

@@ -73,7 +73,7 @@ def best_ranks(scores: Float[np.ndarray, "q c"], positives: Positives) -> Int[np
         raise DataError(
             f"retrieval: {len(lonely)} of {len(right)} queries lack a right answer (first: {lonely[0]}). Drop them."
         )
-    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    best = scores.max(axis=1, where=right, initial=-np.inf, keepdims=True)
     return 1 + ((scores >= best) & ~right).sum(axis=1)
 
 
