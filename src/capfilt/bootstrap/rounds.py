@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from capfilt.bootstrap.config import BootstrapConfig, Variant
@@ -24,7 +25,7 @@ from capfilt.data.collection import Collection, from_source, from_world
 from capfilt.data.table import Batches, PairTable, Unmatched
 from capfilt.data.world import World
 from capfilt.errors import ConfigError, DataError
-from capfilt.evaluate.model import evaluate
+from capfilt.evaluate.model import at_px, evaluate
 from capfilt.files import lease, read_json, write_json, write_jsonl
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip, Objective, respecialised
@@ -42,10 +43,7 @@ def bootstrap(config: BootstrapConfig, out: Path, variants: Iterable[Variant] = 
     variants: which training sets to compare; `noisy` is always among them, since the cycle starts there.
     """
     with lease(out), sigterm_raises():
-        about = out / "config.json"
-        if about.is_file() and read_json(about) != to_dict(config):
-            raise ConfigError(f"{out}: holds a run with other settings. Use another --out, or delete the folder.")
-        write_json(about, to_dict(config))
+        _same_config(config, out)
         cycle = Cycle(config, out)
         for variant in dict.fromkeys(("noisy", *variants)):
             cycle.evaluated(variant)
@@ -78,6 +76,20 @@ def evaluate_run(out: Path, pairs: Path | None = None) -> dict[str, Any]:
         predictor = Predictor(*store.load(folder))
         found[folder.name] = evaluate(predictor, test, config.captions if config else None).summary
     return found
+
+
+def pretrain(config: BootstrapConfig, out: Path) -> dict[str, Any]:
+    """The first stage alone: one model on the noisy set, evaluated on the held-out pairs. Returns its scores."""
+    with lease(out), sigterm_raises():
+        _same_config(config, out)
+        return Cycle(config, out).evaluated("noisy")["summary"]
+
+
+def _same_config(config: BootstrapConfig, out: Path) -> None:
+    about = out / "config.json"
+    if about.is_file() and read_json(about) != to_dict(config):
+        raise ConfigError(f"{out}: holds a run with other settings. Use another --out, or delete the folder.")
+    write_json(about, to_dict(config))
 
 
 class Cycle:
@@ -255,7 +267,7 @@ class Cycle:
         if "held_back" not in self._made:
             predictor = Predictor(self.filter, self.tokenizer)
             texts = [ts[:1] for ts in self.held_back.texts]
-            scores = predictor.match(self._resized(self.held_back.pictures), texts) if texts else []
+            scores = predictor.match(at_px(np.asarray(self.held_back.pictures), self.config.model.vit.px), texts) if texts else []
             self._made["held_back"] = [{"score": s[0][0]} for s in scores]
         return self._made["held_back"]
 
@@ -295,12 +307,7 @@ class Cycle:
         return self._made[folder]
 
     def _at_px(self, start: int, stop: int):
-        return self._resized(self.web.pictures[start:stop])
-
-    def _resized(self, pictures):
-        from capfilt.evaluate.model import at_px
-
-        return at_px(pictures, self.config.model.vit.px)
+        return at_px(np.asarray(self.web.pictures[start:stop]), self.config.model.vit.px)
 
     # ---- comparing ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from capfilt.blocks.attention import KeysValues
 from capfilt.blocks.med import Med, Role
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
+from capfilt.inputs.texts import clean_caption
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip
 from capfilt.predict.decode import NUCLEUS, Decoding, decode
@@ -68,7 +69,7 @@ class Predictor:
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "b e"]:
         """Texts → unit vectors (B, E)."""
         self._need("read")
-        rows = self.tokenizer.encode(texts, self.max_length)
+        rows = self._tokens(texts)
         out = np.zeros((len(rows), self.model.config.embed), np.float32)
         order = np.argsort([len(row) for row in rows], kind="stable")
         with self._still():
@@ -122,7 +123,7 @@ class Predictor:
         self._need("look")
         _check_texts([texts], 1)
         pairs, back = np.unique(image_idx.astype(np.int64) * len(texts) + text_idx, return_inverse=True)
-        encoded = self.tokenizer.encode(texts, self.max_length)
+        encoded = self._tokens(texts)
         rows = [encoded[i] for i in pairs % max(1, len(texts))]
         out = np.zeros(len(pairs), np.float32)
         with self._still():
@@ -191,7 +192,10 @@ class Predictor:
     def _encode(self, texts: Sequence[Sequence[str]]) -> tuple[list[np.ndarray], np.ndarray]:
         """All texts as id rows in one list, and the image each belongs to."""
         flat = [t for ts in texts for t in ts]
-        return self.tokenizer.encode(flat, self.max_length), np.repeat(np.arange(len(texts)), [len(t) for t in texts])
+        return self._tokens(flat), np.repeat(np.arange(len(texts)), [len(t) for t in texts])
+
+    def _tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return self.tokenizer.encode([clean_caption(text) for text in texts], self.max_length)
 
     def _plan(
         self, rows: list[np.ndarray], owner: Int[np.ndarray, "p"], images: int
