@@ -1,4 +1,4 @@
-"""Frozen dataclass ⇄ JSON, and `--set a.b=c`. Strict both ways: an unknown name is an error that lists the known ones."""
+"""Frozen dataclass ⇄ JSON, and `--set a.b=c`. Strict both ways: an unknown name is an error that lists those known."""
 
 import dataclasses
 import difflib

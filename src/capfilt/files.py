@@ -6,11 +6,12 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from capfilt.errors import BusyError, DataError, StorageError
+from capfilt.errors import BusyError, ConfigError, DataError, StorageError
 
 
 @contextlib.contextmanager
@@ -18,15 +19,23 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into one clear StorageError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _errno_in(str(error))
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             raise StorageError(
-                f"{path}: {error.strerror}. What was written before is intact; make room and run the same command again."
+                f"{path}: {os.strerror(number)}. "
+                "What was written before is intact; make room and run the same command again."
             ) from error
         raise
 
 
-def atomic(path: Path | str, write: Callable[[Path], None]) -> None:
+def _errno_in(message: str) -> int | None:
+    """The number in `... (os error 28)`: libraries written in Rust raise errors of their own and only say it."""
+    found = re.search(r"\(os error (\d+)\)", message)
+    return int(found[1]) if found else None
+
+
+def atomic(path: Path | str, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary neighbour, then puts it in place: fsync, rename, fsync of the folder."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -48,7 +57,7 @@ def atomic(path: Path | str, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Atomically writes UTF-8 text."""
-    atomic(path, lambda t: t.write_text(text, encoding="utf-8") and None)
+    atomic(path, lambda t: t.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -73,8 +82,10 @@ def write_jsonl(path: Path | str, rows: list[dict[str, Any]]) -> None:
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """Reads JSON lines; a last line cut off by a kill is left out."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    *lines, _cut_off = (
+        Path(path).read_text(encoding="utf-8").split("\n")
+    )  # splitlines also cuts at U+2028 within a text
+    return [json.loads(line) for line in lines if line.strip()]
 
 
 def sha256(path: Path | str) -> str:
@@ -85,21 +96,45 @@ def sha256(path: Path | str) -> str:
 
 @contextlib.contextmanager
 def lease(folder: Path | str) -> Iterator[None]:
-    """Holds an output folder for this process. A second run on it gets BusyError; a killed one leaves nothing held."""
+    """Holds an output folder for this process. A second run on it gets BusyError; a killed one leaves nothing held.
+
+    What killed runs left half written in the folder is removed.
+    """
     folder = Path(folder)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{folder}: there is a file where the folder should be. Choose another --out.") from None
+    _HELD.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
             raise BusyError(
-                f"{folder}: another run is writing here (process {holder}). Wait for it, stop it, or choose another --out."
+                f"{folder}: another run is writing here (process {holder}). "
+                "Wait for it, stop it, or choose another --out."
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with storage_errors(folder):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            for leftover in folder.rglob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
         yield
     finally:
+        _HELD.discard(handle)
         os.close(handle)
+
+
+_HELD: set[int] = set()
+
+
+def _let_go() -> None:
+    """A forked worker has the lock too, and would keep it when its parent is killed."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,5 +1,6 @@
 """The other processes of a run, as an object that is handed over: objectives and models never look ranks up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ class Ranks:
             dist.all_reduce(x)
         return x
 
-    def average_gradients(self, parameters: list[Tensor]) -> None:
+    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replaces every gradient by its mean over the ranks, in one flat message."""
         if self.world == 1:
             return

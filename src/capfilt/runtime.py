@@ -63,8 +63,8 @@ def machine() -> dict[str, Any]:
 
     flags = ""
     model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in open("/proc/cpuinfo", encoding="utf-8"):
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 model = value.strip()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from capfilt.cli.bootstrap import USUAL, Arm, default_out
+from capfilt.cli.bootstrap import VARIANT, Arm, default_out
 
 
 def line(name, worst, status, detail=""):
@@ -122,7 +122,7 @@ def test_what_the_verbs_call_is_there(place):
 
 def test_every_variant_has_its_arm():
     variants = importlib.import_module("capfilt.bootstrap.config").VARIANTS
-    assert {USUAL.get(arm, arm.value) for arm in Arm} == set(variants)
+    assert set(VARIANT) == set(Arm) and sorted(VARIANT.values()) == sorted(variants)
 
 
 @pytest.mark.parametrize("recipe", ["demo", "flickr", "paper"])

@@ -31,7 +31,9 @@ def a_batch(size: int = 4, length: int = 7, px: int = 32, seed: int = 0) -> Batc
     return Batch(torch.randn(size, 3, px, px, generator=g), ids, mask, torch.arange(size), torch.arange(size))
 
 
-def losses(model: Blip, batch: Batch, objective: Objective | None = None, alpha: float = 0.4) -> dict[str, torch.Tensor]:
+def losses(
+    model: Blip, batch: Batch, objective: Objective | None = None, alpha: float = 0.4
+) -> dict[str, torch.Tensor]:
     uniform = torch.rand(2, len(batch), generator=torch.Generator().manual_seed(1))
     return model.losses(batch, objective or Objective(), alpha, uniform)
 

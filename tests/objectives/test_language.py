@@ -24,7 +24,9 @@ def test_smoothing_by_hand():
 
 def test_both_rules_agree_where_nothing_is_ignored():
     logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
-    assert next_token(logits, labels).item() == pytest.approx(next_token(logits, labels, rule="torch110").item(), abs=1e-6)
+    assert next_token(logits, labels).item() == pytest.approx(
+        next_token(logits, labels, rule="torch110").item(), abs=1e-6
+    )
 
 
 def test_nothing_to_predict_is_zero_not_nan():

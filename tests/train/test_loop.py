@@ -33,7 +33,9 @@ def setting(dropout: float = 0.1):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
     batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, 4, seed=0, px=32)
     tiny = PRESETS["tiny"]
-    special = dataclasses.replace(tiny.special, dec=tokenizer.dec_id, enc=tokenizer.enc_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id)
+    special = dataclasses.replace(
+        tiny.special, dec=tokenizer.dec_id, enc=tokenizer.enc_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id
+    )
     text = dataclasses.replace(tiny.text, vocab=len(tokenizer), dropout=dropout)
     torch.manual_seed(0)
     return Blip(dataclasses.replace(tiny, text=text, special=special)).init_weights(), batches

@@ -76,7 +76,9 @@ class SelfAttention(nn.Module):
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         return self.out(merge_heads(attend(q, k, v, bias, self.dropout if self.training else 0.0)))
 
-    def step(self, x: Float[Tensor, "b l d"], cache: KeysValues | None, bias: Tensor | None = None):
+    def step(
+        self, x: Float[Tensor, "b l d"], cache: KeysValues | None, bias: Tensor | None = None
+    ) -> tuple[Tensor, KeysValues]:
         """Continues a causal sequence: new positions x against all before. Returns (output, grown cache)."""
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         if cache is not None:
@@ -103,7 +105,8 @@ class CrossAttention(nn.Module):
         """R text rows over B projected images, R a multiple of B.
 
         Without `far`, row i looks at image i mod B: rows of one image are laid side by side as queries, so its keys and
-        values are never copied. With `far`, R = 3B (true pairs; wrong images; wrong texts) and the middle third looks there.
+        values are never copied. With `far`, R = 3B (true pairs; wrong images; wrong texts), and the middle third looks
+        there.
         """
         q = split_heads(self.q(x), self.heads)
         dropout = self.dropout if self.training else 0.0

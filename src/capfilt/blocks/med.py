@@ -6,8 +6,9 @@ The three roles share everything but the self-attention block and its norm (the 
 Shapes: B rows, L text tokens, D width, N image tokens, E image width, V words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +56,28 @@ class MedLayer(nn.Module):
     def attended(self, x: Tensor, bias: Tensor | None, causal: bool, first_only: bool = False) -> Tensor:
         """The role's self-attention with its residual and norm."""
         block, norm = (self.causal, self.causal_norm) if causal else (self.bidirectional, self.bidirectional_norm)
+        assert block is not None and norm is not None
         return norm((x[:, :1] if first_only else x) + self._drop(block(x, bias, first_only)))
 
     def rest(self, x: Tensor, own: KeysValues | None, far: KeysValues | None = None) -> Tensor:
         """Cross-attention where there is something to see, then the feed-forward."""
         if own is not None:
+            assert self.cross is not None and self.cross_norm is not None
             x = self.cross_norm(x + self._drop(self.cross(x, own, far)))
         return self.norm(x + self._drop(self.fc2(F.gelu(self.fc1(x)))))
+
+    def project(self, image: Tensor) -> KeysValues:
+        """Image tokens → keys and values of this layer."""
+        assert self.cross is not None
+        return self.cross.project(image)
+
+    def step(
+        self, x: Tensor, seen: KeysValues, cache: KeysValues | None, bias: Tensor | None
+    ) -> tuple[Tensor, KeysValues]:
+        """Goes on speaking: the states of new positions x, and the grown cache."""
+        assert self.causal is not None and self.causal_norm is not None
+        answer, grown = self.causal.step(x, cache, bias)
+        return self.rest(self.causal_norm(x + answer), seen), grown
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
@@ -90,7 +106,8 @@ class Med(nn.Module):
         self.words = nn.Embedding(config.vocab, config.width)
         self.positions = nn.Embedding(config.positions, config.width)
         self.norm = nn.LayerNorm(config.width, config.eps)
-        self.layers = nn.ModuleList(MedLayer(config, seen_width, roles) for _ in range(config.depth))
+        layers = nn.ModuleList(MedLayer(config, seen_width, roles) for _ in range(config.depth))
+        self.layers = cast("Sequence[MedLayer]", layers)  # a ModuleList cannot say what it holds
         self.head = WordHead(config) if "speak" in roles else None
 
     def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
@@ -104,7 +121,7 @@ class Med(nn.Module):
 
     def project(self, image: Float[Tensor, "b n e"]) -> list[KeysValues]:
         """Image tokens → keys and values of every layer, once for all texts that will look at the image."""
-        return [layer.cross.project(image) for layer in self.layers]
+        return [layer.project(image) for layer in self.layers]
 
     def look(
         self,
@@ -125,20 +142,22 @@ class Med(nn.Module):
             x = layer.rest(layer.attended(x, bias, True), seen)
         return x
 
-    def speak_on(self, ids: Int[Tensor, "r l"], own: list[KeysValues], cache: list[KeysValues] | None):
-        """The next positions of texts being spoken. Returns (states (R, L, D), grown cache). L > 1 only at the start."""
+    def speak_on(
+        self, ids: Int[Tensor, "r l"], own: list[KeysValues], cache: list[KeysValues] | None
+    ) -> tuple[Float[Tensor, "r l d"], list[KeysValues]]:
+        """The next positions of texts being spoken: (states (R, L, D), grown cache). L > 1 only at the start."""
         done = 0 if cache is None else cache[0][0].shape[2]
         x = self.embed(ids, done)
         bias = mask_bias(torch.ones_like(ids), True, x.dtype) if ids.shape[1] > 1 else None
         grown = []
         for i, (layer, seen) in enumerate(zip(self.layers, own, strict=True)):
-            answer, kept = layer.causal.step(x, cache[i] if cache else None, bias)
-            x = layer.rest(layer.causal_norm(x + answer), seen)
+            x, kept = layer.step(x, seen, cache[i] if cache else None, bias)
             grown.append(kept)
         return x, grown
 
     def word_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         """(..., D) → (..., V)."""
+        assert self.head is not None
         return self.head(states, self.words.weight)
 
     def init_weights(self) -> None:
@@ -150,7 +169,14 @@ class Med(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def _encode(self, ids: Tensor, mask: Tensor, own, far, first_only: bool) -> Tensor:
+    def _encode(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        own: list[KeysValues] | None,
+        far: list[KeysValues] | None,
+        first_only: bool,
+    ) -> Tensor:
         x = self.embed(ids)
         bias = mask_bias(mask, False, x.dtype)
         last = len(self.layers) - 1

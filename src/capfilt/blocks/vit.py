@@ -77,7 +77,7 @@ class ConvStem(nn.Module):
         return self.proj(x.flatten(2).transpose(1, 2))
 
     def init_weights(self) -> None:
-        """He et al.'s normal, so that a picture reaches the tower as loud as its positions (torch's default fades by ReLUs)."""
+        """He et al.'s normal: a picture reaches the tower as loud as its positions (torch's default fades by ReLUs)."""
         for module in (*self.convs, self.proj):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is self.proj else "relu")
             nn.init.zeros_(module.bias)
@@ -134,7 +134,7 @@ class Vit(nn.Module):
         self.norm = nn.LayerNorm(config.width, config.eps)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"], cls_only: bool = False) -> Float[Tensor, "b m d"]:
-        """Normalised pixels → tokens (B, N, D), or (B, 1, D) where only [CLS] is wanted (the last block then skips the rest)."""
+        """Normalised pixels → tokens (B, N, D); or (B, 1, D) for [CLS] alone, where the last block skips the rest."""
         x = torch.cat((self.cls.expand(len(pixels), -1, -1), self.stem(pixels)), dim=1) + self.positions
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
@@ -145,7 +145,7 @@ class Vit(nn.Module):
         return self.norm(x)
 
     def init_weights(self) -> None:
-        """Truncated normal for linear weights, [CLS] and positions; zero biases; norms 1 and 0; the linear stem as torch has it.
+        """Truncated normal for linear weights, [CLS] and positions; zero biases; norms 1, 0; a linear stem as torch's.
 
         The spread is .02 at ViT-B's width and grows as width shrinks, so that small towers start as loud as large ones.
         """

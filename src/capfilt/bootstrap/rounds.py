@@ -8,7 +8,8 @@ Every stage lives in its own folder of the run and is found again when the same 
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import numpy as np
 import torch
 
 from capfilt.bootstrap.config import BootstrapConfig, Variant
-from capfilt.bootstrap.tell import tell
+from capfilt.bootstrap.tell import is_told, tell
 from capfilt.bootstrap.truth import keep_truth
 from capfilt.clean.decide import bar, counts, decide
-from capfilt.clean.shards import in_shards
+from capfilt.clean.shards import Rows, in_shards, to_do
 from capfilt.config import from_dict, to_dict
 from capfilt.data.collection import Collection, from_source, from_world
 from capfilt.data.table import Batches, PairTable, Unmatched
@@ -40,15 +41,17 @@ from capfilt.weights import store
 def bootstrap(config: BootstrapConfig, out: Path, variants: Iterable[Variant] = ("noisy", "bootstrapped")) -> Report:
     """Runs the cycle into `out` and returns its report; what is done already is not done again.
 
-    variants: which training sets to compare; `noisy` is always among them, since the cycle starts there.
+    variants: which training sets to compare; `noisy` and `bootstrapped` are always among them.
     """
     with lease(out), sigterm_raises():
         _same_config(config, out)
-        cycle = Cycle(config, out)
-        for variant in dict.fromkeys(("noisy", *variants)):
-            cycle.evaluated(variant)
-        keep_truth(cycle)
-        cycle.note("whole", peak_mib=peak_mib(), machine=machine())
+        wanted = tuple(dict.fromkeys(("noisy", "bootstrapped", *variants)))
+        if not is_told(out, wanted):
+            cycle = Cycle(config, out)
+            for variant in wanted:
+                cycle.evaluated(variant)
+            keep_truth(cycle)
+            cycle.note("whole", peak_mib=peak_mib(), machine=machine())
         return _write(out)
 
 
@@ -61,21 +64,20 @@ def rewrite_report(out: Path) -> Path:
 def evaluate_run(out: Path, pairs: Path | None = None) -> dict[str, Any]:
     """Evaluates every model of a run (or the one in the folder `out` itself) on the run's test set, or on `pairs`."""
     folders = sorted(p.parent for p in out.glob("models/*/config.json")) or [out]
-    run = next((p for p in (out, *out.parents) if (p / "config.json").is_file() and "pretrain" in read_json(p / "config.json")), None)
+    run = next((folder for folder in (out, *out.parents) if _is_run(folder)), None)
     if run is None and pairs is None:
         raise DataError(f"{out}: not a bootstrap run, so there is no test set in it. Give one with --pairs.")
     config = from_dict(BootstrapConfig, read_json(run / "config.json")) if run else None
-    if pairs is not None:
-        px = store.load(folders[0])[0].config.vit.px
-        test = from_source(str(pairs), out / "evaluated" / Path(pairs).stem, px)
-    else:
-        assert config is not None and run is not None
-        test = Cycle(config, run).test
-    found = {}
-    for folder in folders:
-        predictor = Predictor(*store.load(folder))
-        found[folder.name] = evaluate(predictor, test, config.captions if config else None).summary
-    return found
+    models = {folder.name: Predictor(*store.load(folder)) for folder in folders}
+    how = (config.captions, config.rerank) if config else ()
+    with lease(run or out):
+        if pairs is not None:
+            px = next(iter(models.values())).model.config.vit.px
+            test = from_source(str(pairs), out / "evaluated" / Path(pairs).stem, px)
+        else:
+            assert config is not None and run is not None
+            test = Cycle(config, run).test
+        return {name: evaluate(predictor, test, *how).summary for name, predictor in models.items()}
 
 
 def pretrain(config: BootstrapConfig, out: Path) -> dict[str, Any]:
@@ -85,11 +87,17 @@ def pretrain(config: BootstrapConfig, out: Path) -> dict[str, Any]:
         return Cycle(config, out).evaluated("noisy")["summary"]
 
 
+def _is_run(folder: Path) -> bool:
+    about = folder / "config.json"
+    return about.is_file() and "pretrain" in read_json(about)
+
+
 def _same_config(config: BootstrapConfig, out: Path) -> None:
     about = out / "config.json"
     if about.is_file() and read_json(about) != to_dict(config):
         raise ConfigError(f"{out}: holds a run with other settings. Use another --out, or delete the folder.")
-    write_json(about, to_dict(config))
+    if not about.is_file():
+        write_json(about, to_dict(config))
 
 
 class Cycle:
@@ -110,6 +118,7 @@ class Cycle:
             if config.world is None:
                 raise ConfigError("nothing to learn from: give --pairs and --human, or leave the drawn world on")
             world = World(config.world)
+            test: Collection | None
             human = from_world(world, "human", config.human + config.held_back)
             web, test = from_world(world, "web", config.web), from_world(world, "test", config.test)
         else:
@@ -118,19 +127,20 @@ class Cycle:
             px, data = sources.store_px, self.out / "data"
             human = from_source(sources.human, data / "human", px)
             web = from_source(sources.pairs, data / "web", px, one_text=True)
-            if sources.test is not None:
-                test = from_source(sources.test, data / "test", px)
-            else:
-                cut = len(human) - max(2, len(human) // 10)
-                human, test = human.part(0, cut), human.part(cut)
-        if len(human) < config.held_back + 2:
+            test = from_source(sources.test, data / "test", px) if sources.test is not None else None
+        held_out = max(2, len(human) // 10) if test is None else 0
+        learnt = len(human) - held_out - config.held_back
+        if learnt < 2:
             raise DataError(
                 f"{len(human)} human pairs are too few: {config.held_back} are held back to place the filter's bar, "
-                "and at least 2 must be left to learn from. Give more, or lower held_back."
+                f"{held_out} to compare with, and at least 2 must be left to learn from. "
+                "Give more, or --set held_back, or --test pairs of their own."
             )
-        cut = len(human) - config.held_back
-        self.note("data", seconds=time.monotonic() - began, human=cut)
-        return human.part(0, cut), human.part(cut), web, test
+        cut = learnt + config.held_back
+        unread = {"human": _reasons(human), "test": _reasons(test) if test else {}}
+        seconds, unread = time.monotonic() - began, {name: found for name, found in unread.items() if found}
+        self.note("data", seconds=seconds, human=learnt, unread=unread)
+        return human.part(0, learnt), human.part(learnt, cut), web, test or human.part(cut)
 
     def _tokenizer(self) -> TextTokenizer:
         folder = self.out / "tokenizer"
@@ -151,23 +161,27 @@ class Cycle:
         chosen = [[t for t, keep in _texts(row) if keep] for row in rows]
         if variant == "captioner":
             chosen = [[t for t, _ in _texts(row)] for row in rows]
-        kept = PairTable.of(self.web.pictures, chosen)
-        if variant == "share":
-            share = len(human) / (len(human) + len(kept))
-            return PairTable.joined((human.repeated(share / (1 - share) * len(web) / len(human)), web))
+        kept = sum(map(len, chosen))
         if variant == "repeated":
             whole = PairTable.joined((human, web))
-            return whole.repeated((len(human) + len(kept)) / len(whole))
-        return PairTable.joined((human, kept))
+            return whole.repeated((len(human) + kept) / len(whole))
+        if not kept:  # no web image has a text that fits: what is clean is the human pairs
+            return human
+        if variant == "share":
+            return PairTable.joined((human.repeated(len(web) / kept), web))
+        return PairTable.joined((human, PairTable.of(self.web.pictures, chosen)))
 
     def _ledger_without(self, variant: Variant) -> list[Row]:
-        return self.ledger if variant == "captioner" else [dataclasses.replace(r, text_synthetic=None) for r in self.ledger]
+        if variant == "captioner":
+            return self.ledger
+        return [dataclasses.replace(row, text_synthetic=None) for row in self.ledger]
 
     # ---- training -----------------------------------------------------------------------------------------------
 
     def model(self, variant: Variant) -> Blip:
         """Trained from scratch on a variant's set: same first weights, same number of steps."""
-        if variant not in self._made:
+        stage = f"models/{variant}"
+        if stage not in self._made:
             torch.manual_seed(derive(self.config.seed, "init"))
             special = dataclasses.replace(
                 self.config.model.special,
@@ -179,15 +193,14 @@ class Cycle:
             )
             text = dataclasses.replace(self.config.model.text, vocab=len(self.tokenizer))
             blip = Blip(dataclasses.replace(self.config.model, special=special, text=text)).init_weights()
-            stage = f"models/{variant}"
             self._fit(blip, self.table(variant), self.config.objective, self.config.pretrain, stage)
-            self._made[variant] = blip
-        return self._made[variant]
+            self._made[stage] = blip
+        return self._made[stage]
 
     @property
     def filter(self) -> Blip:
         """M0 fine-tuned to compare and match, on human pairs (and, as options, unmatched texts of other kinds)."""
-        if "filter" not in self._made:
+        if "cleaners/filter" not in self._made:
             tied, objective = self.config.tied, self.config.filter_objective
             if tied:
                 objective = dataclasses.replace(objective, losses=("itc", "itm", "lm"))
@@ -195,24 +208,25 @@ class Cycle:
             pool = tuple(t for ts in self.web.texts for t in ts) if self.config.pool else ()
             unmatched = Unmatched(self.config.pool, self.config.near, pool)
             self._fit(blip, self.human.table(), objective, self.config.filter, "cleaners/filter", unmatched)
-            self._made["filter"] = blip
-        return self._made["filter"]
+            self._made["cleaners/filter"] = blip
+        return self._made["cleaners/filter"]
 
     @property
     def captioner(self) -> Blip:
         """M0 fine-tuned to speak, on human pairs (and, as an option, web texts that the filter lets through)."""
         if self.config.tied:
             return self.filter
-        if "captioner" not in self._made:
+        if "cleaners/captioner" not in self._made:
             table = self.human.table()
             if self.config.captioner_learns == "kept":
                 limit = bar(self.config.captioner_rule, *self._bar_scores())
-                kept = [[t] if s["score"] >= limit else [] for (t, *_), s in zip(self.web.texts, self.web_scores, strict=True)]
+                judged = zip(self.web.texts, self.web_scores, strict=True)
+                kept = [[t] if s["score"] >= limit else [] for (t, *_), s in judged]
                 table = PairTable.joined((table, PairTable.of(self.web.pictures, kept))) if any(kept) else table
             blip = respecialised(self.model("noisy"), roles=("speak",), queue=0)
             self._fit(blip, table, self.config.captioner_objective, self.config.captioner, "cleaners/captioner")
-            self._made["captioner"] = blip
-        return self._made["captioner"]
+            self._made["cleaners/captioner"] = blip
+        return self._made["cleaners/captioner"]
 
     def _fit(
         self,
@@ -241,25 +255,24 @@ class Cycle:
     @property
     def web_scores(self) -> list[dict[str, Any]]:
         """Probability of a match and cosine of every web text."""
-        return self._sharded("score web texts", "clean/web", lambda a, b: self._score(a, b, [t[0] for t in self.web.texts[a:b]]))
+
+        return self._scored("score web texts", "clean/web", [texts[0] for texts in self.web.texts])
 
     @property
     def synthetic(self) -> list[dict[str, Any]]:
         """One caption an image, seeded by its key."""
 
-        def work(start: int, stop: int) -> list[dict[str, Any]]:
+        def work(speaker: Predictor, start: int, stop: int) -> Rows:
             seeds = [derive(self.config.seed, "caption", key) for key in self.web.keys[start:stop]]
-            speaker = Predictor(self.captioner, self.tokenizer)
             captions = speaker.caption(self._at_px(start, stop), seeds, self.config.decoding)
             return [{"text": c.text, "score": c.score} for c in captions]
 
-        return self._sharded("write captions", "clean/captions", work)
+        return self._sharded("write captions", "clean/captions", lambda: self.captioner, work)
 
     @property
     def synthetic_scores(self) -> list[dict[str, Any]]:
         """Probability of a match and cosine of every synthetic text."""
-        texts = [row["text"] for row in self.synthetic]
-        return self._sharded("score captions", "clean/synthetic", lambda a, b: self._score(a, b, texts[a:b]))
+        return self._scored("score captions", "clean/synthetic", [row["text"] for row in self.synthetic])
 
     @property
     def held_back_scores(self) -> list[dict[str, Any]]:
@@ -267,7 +280,8 @@ class Cycle:
         if "held_back" not in self._made:
             predictor = Predictor(self.filter, self.tokenizer)
             texts = [ts[:1] for ts in self.held_back.texts]
-            scores = predictor.match(at_px(np.asarray(self.held_back.pictures), self.config.model.vit.px), texts) if texts else []
+            px = self.config.model.vit.px
+            scores = predictor.match(at_px(np.asarray(self.held_back.pictures), px), texts) if texts else []
             self._made["held_back"] = [{"score": s[0][0]} for s in scores]
         return self._made["held_back"]
 
@@ -279,7 +293,15 @@ class Cycle:
             threshold = bar(config.rule, *self._bar_scores())
             rows = list(self.web.failed)
             kinds = self.web.kinds or (None,) * len(self.web)
-            parts = zip(self.web.keys, self.web.texts, self.web_scores, self.synthetic, self.synthetic_scores, kinds, strict=True)
+            parts = zip(
+                self.web.keys,
+                self.web.texts,
+                self.web_scores,
+                self.synthetic,
+                self.synthetic_scores,
+                kinds,
+                strict=True,
+            )
             good = [
                 Row(key, "kept", "", t[0], s["text"], w["score"], sw["score"], w["itc"], sw["itc"], kind=kind)
                 for key, t, w, s, sw, kind in parts
@@ -293,16 +315,24 @@ class Cycle:
     def _bar_scores(self) -> tuple[list[float], list[float]]:
         return [r["score"] for r in self.web_scores], [r["score"] for r in self.held_back_scores]
 
-    def _score(self, start: int, stop: int, texts: list[str]) -> list[dict[str, Any]]:
-        predictor = Predictor(self.filter, self.tokenizer)
-        found = predictor.match(self._at_px(start, stop), [[t] for t in texts])
-        return [{"score": s[0][0], "itc": s[0][1]} for s in found]
+    def _scored(self, stage: str, folder: str, texts: list[str]) -> Rows:
+        def work(judge: Predictor, start: int, stop: int) -> Rows:
+            found = judge.match(self._at_px(start, stop), [[text] for text in texts[start:stop]])
+            return [{"score": s[0][0], "itc": s[0][1]} for s in found]
 
-    def _sharded(self, stage: str, folder: str, work) -> list[dict[str, Any]]:
+        return self._sharded(stage, folder, lambda: self.filter, work)
+
+    def _sharded(
+        self, stage: str, folder: str, model: Callable[[], Blip], work: Callable[[Predictor, int, int], Rows]
+    ) -> Rows:
         if folder not in self._made:
-            began = time.monotonic()
-            about = {"config": to_dict(self.config)}
-            self._made[folder] = in_shards(self.out / folder, stage, len(self.web), work, about)
+            out, total = self.out / folder, len(self.web)
+            if to_do(out, total):
+                model()  # what has to be trained for it has a clock and a progress bar of its own
+            began, about = time.monotonic(), {"config": to_dict(self.config)}
+            self._made[folder] = in_shards(
+                out, stage, total, lambda start, stop: work(Predictor(model(), self.tokenizer), start, stop), about
+            )
             self.note(folder, seconds=time.monotonic() - began)
         return self._made[folder]
 
@@ -326,8 +356,14 @@ class Cycle:
         """Remembers facts of a stage in `stages.json`; a stage that was only found again keeps its first ones."""
         path = self.out / "stages.json"
         stages = read_json(path) if path.is_file() else {}
-        stages[stage] = {**facts, **stages.get(stage, {})} if stage != "whole" else facts
-        write_json(path, stages)
+        known = {**facts, **stages.get(stage, {})}
+        if known != stages.get(stage):
+            write_json(path, {**stages, stage: known})
+
+
+def _reasons(collection: Collection) -> dict[str, int]:
+    """Reason code → number of failed rows."""
+    return dict(Counter(row.reason.partition(":")[0] for row in collection.failed).most_common())
 
 
 def _texts(row: Row) -> list[tuple[str, bool]]:

@@ -1,6 +1,7 @@
 """A run's folder → the report that tells it. Reads files only: no model, no data set."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from capfilt.evaluate.intervals import gain_interval
 from capfilt.files import read_json, read_jsonl
 from capfilt.pair import Row
 from capfilt.report import Card, Counts, Filter, Metric, Report, Texts
+from capfilt.report.record import Unit
 
 SHOWN = ("tr1", "ir1", "cider", "truth", "coverage")
 MORE = ("tr5", "ir5", "itc_tr1", "itc_ir1", "bleu4", "rouge_l")
@@ -20,7 +22,7 @@ MORE = ("tr5", "ir5", "itc_tr1", "itc_ir1", "bleu4", "rouge_l")
 
 def tell(out: Path) -> Report:
     """The report of the run in `out`; a run that is not finished is a DataError."""
-    if not (out / "evaluated" / "bootstrapped.json").is_file():
+    if not is_told(out, ("noisy", "bootstrapped")):
         raise DataError(f"{out}: no finished run here. Run `capfilt bootstrap --out {out}` to its end first.")
     config, stages = read_json(out / "config.json"), read_json(out / "stages.json")
     rows = [Row(**row) for row in read_jsonl(out / "ledger.jsonl")]
@@ -47,7 +49,13 @@ def tell(out: Path) -> Report:
         seconds=sum(facts.get("seconds", 0.0) for facts in stages.values()),
         peak_mib=whole.get("peak_mib"),
         machine=_machine(whole.get("machine", {})),
+        notes=[_unread(name, reasons) for name, reasons in stages["data"].get("unread", {}).items()],
     )
+
+
+def is_told(out: Path, variants: Iterable[str]) -> bool:
+    """Whether the run in `out` has all that a report on `variants` needs; the gallery is what a run writes last."""
+    return all((out / name).is_file() for name in (*(f"evaluated/{v}.json" for v in variants), "gallery.json"))
 
 
 def _metric(name: str, models: dict[str, Any]) -> Metric | None:
@@ -59,7 +67,7 @@ def _metric(name: str, models: dict[str, Any]) -> Metric | None:
     if before and after:
         gain = gain_interval(np.asarray(before, float), np.asarray(after, float))
     extra = {v: value for v, value in values.items() if v not in ("noisy", "bootstrapped")}
-    unit = "points" if name in ("cider", "bleu4", "rouge_l") else "share"
+    unit: Unit = "points" if name in ("cider", "bleu4", "rouge_l") else "share"
     return Metric(name, values["noisy"], values["bootstrapped"], gain, extra, unit)
 
 
@@ -77,8 +85,8 @@ def _filter(rows: list[Row], truth: dict[str, Any], threshold: float) -> Filter:
     match, kinds = np.array([m for _, _, m in judged]), [kind for _, kind, _ in judged]
     found = filter_report(scores, match, kinds, threshold)
     kept = {k: (sum(row.keep_web for row, kind, _ in judged if kind == k), kinds.count(k)) for k in sorted(set(kinds))}
-    names = [f.name for f in dataclasses.fields(Filter) if f.name in found]
-    return Filter(**{name: found[name] for name in names if name not in ("threshold", "kept_by_kind")}, threshold=threshold, kept_by_kind=kept)
+    names = {f.name for f in dataclasses.fields(Filter)} & found.keys() - {"threshold", "kept_by_kind"}
+    return Filter(**{name: found[name] for name in names}, threshold=threshold, kept_by_kind=kept)
 
 
 def _texts(rows: list[Row], truth: dict[str, Any], stages: dict[str, Any]) -> Texts:
@@ -136,6 +144,11 @@ def _losses(out: Path) -> dict[str, list[tuple[float, float]]]:
 def _card(card: dict[str, Any], picture: np.ndarray) -> Card:
     facts = {name: tuple(card[name]) if card[name] else None for name in ("truth_web", "truth_synthetic")}
     return Card(**{**card, **facts}, image=picture if card["section"] != "failed" else None)
+
+
+def _unread(name: str, reasons: dict[str, int]) -> str:
+    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    return f"{sum(reasons.values())} rows of the {name} pairs could not be used: {listed}."
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

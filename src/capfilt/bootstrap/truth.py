@@ -1,5 +1,6 @@
 """What the report shows of single rows: their known truth, where there is one, and the pictures of the gallery."""
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,13 @@ SIDE = 96
 
 def keep_truth(cycle: "Cycle") -> None:
     """Writes `truth.json` (kind and match of each web text, facts true and stated of both texts) and the gallery."""
-    web, rows, out = cycle.web, cycle.ledger, cycle.out
-    if (out / "gallery.json").is_file():
+    if (cycle.out / "gallery.json").is_file():
         return
+    web, rows, out = cycle.web, cycle.ledger, cycle.out
     index = {key: i for i, key in enumerate(web.keys)}
-    known = {k: (kind, match) for k, kind, match in zip(web.keys, web.kinds or (), web.match or (), strict=True)}
+    known: dict[str, tuple[str, bool]] = {}
+    if web.kinds is not None and web.match is not None:
+        known = dict(zip(web.keys, zip(web.kinds, web.match, strict=True), strict=True))
     facts: dict[str, dict[str, tuple[int, int]]] = {"web": {}, "synthetic": {}}
     if web.judge is not None:
         for row in rows:
@@ -58,11 +61,9 @@ def _gallery(cycle: "Cycle", rows: list[Row], index: dict[str, int], known, fact
                 }
             )
 
-    def write(temporary) -> None:
-        with open(temporary, "wb") as handle:
-            np.save(handle, np.stack(pictures))
-
-    atomic(cycle.out / "gallery.npy", write)
+    array = io.BytesIO()  # a file on the disk would be written past Python, which then cannot say that the disk is full
+    np.save(array, np.stack(pictures))
+    atomic(cycle.out / "gallery.npy", lambda temporary: temporary.write_bytes(array.getvalue()))
     write_json(cycle.out / "gallery.json", cards)
 
 

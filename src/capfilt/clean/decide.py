@@ -1,4 +1,4 @@
-"""From scores to decisions (BLIP §4.2). Scores are stored, decisions are made anew from them: no model is needed to move a bar."""
+"""From scores to decisions (BLIP §4.2). Scores are stored and decisions made anew: moving a bar needs no model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from capfilt.errors import CheckFailed, ConfigError
-from capfilt.pair import Row
+from capfilt.pair import Decision, Row
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,16 @@ def bar(rule: Rule, web: Sequence[float], human: Sequence[float]) -> float:
     if not 0 < rule.share <= 1:
         raise ConfigError(f"rule.share={rule.share}: a share lies above 0 and at most at 1")
     if not len(scores):
-        raise ConfigError(f"rule.kind={rule.kind!r} needs {'web texts' if rule.kind == 'top' else 'held-back human pairs'}")
+        needed = "web texts" if rule.kind == "top" else "held-back human pairs"
+        raise ConfigError(f"rule.kind={rule.kind!r} needs {needed}")
     return float(np.quantile(np.asarray(scores, dtype=float), 1 - rule.share))
 
 
 def decide(row: Row, threshold: float, rule: Rule) -> Row:
     """The same row with its decision, what is kept of it, and why.
 
-    kept: the web text fits (a synthetic one may be kept beside it); replaced: only the synthetic one fits; dropped: neither.
+    kept: the web text fits (a synthetic one may be kept beside it); replaced: only the synthetic one fits;
+    dropped: neither.
     A text without score was not judged (no filter) and passes.
     """
     if row.decision == "failed":
@@ -69,7 +71,7 @@ def decide(row: Row, threshold: float, rule: Rule) -> Row:
         )
         if text is not None
     )
-    decision = "kept" if keep_web else "replaced" if keep_synthetic else "dropped"
+    decision: Decision = "kept" if keep_web else "replaced" if keep_synthetic else "dropped"
     return replace(row, decision=decision, reason=reason, keep_web=keep_web, keep_synthetic=keep_synthetic)
 
 

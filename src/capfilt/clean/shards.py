@@ -5,33 +5,50 @@ from pathlib import Path
 from typing import Any
 
 from capfilt.config import fingerprint
-from capfilt.errors import ConfigError
+from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
 from capfilt.progress import Progress
 
 Rows = list[dict[str, Any]]
+SIZE = 1000  # rows a shard
 
 
 def in_shards(
-    out: Path, stage: str, total: int, work: Callable[[int, int], Rows], about: dict[str, Any], size: int = 1000
+    out: Path, stage: str, total: int, work: Callable[[int, int], Rows], about: dict[str, Any], size: int = SIZE
 ) -> Rows:
     """All rows of `work(start, stop)` over `total` rows, in order; shards already in `out` are read, not computed.
 
     about: what the rows depend on. A folder made with other settings is refused rather than mixed.
     """
     mark = fingerprint({**about, "total": total, "size": size})
-    if (out / "about.json").is_file() and read_json(out / "about.json")["fingerprint"] != mark:
+    known = (out / "about.json").is_file()
+    if known and read_json(out / "about.json")["fingerprint"] != mark:
         raise ConfigError(f"{out}: holds rows made with other settings. Use another --out, or delete the folder.")
-    write_json(out / "about.json", {"fingerprint": mark, **about})
+    if not known:
+        write_json(out / "about.json", {"fingerprint": mark, **about})
     rows: Rows = []
     with Progress(stage, total) as bar:
         for start in range(0, total, size):
-            path = out / f"{start // size:05d}.jsonl"
+            path, stop = _shard(out, start, size), min(total, start + size)
             if path.is_file():
                 shard = read_jsonl(path)
             else:
-                shard = work(start, min(total, start + size))
+                shard = work(start, stop)
                 write_jsonl(path, shard)
+            if len(shard) != stop - start:
+                raise CheckFailed(
+                    f"{path}: holds {len(shard)} rows for {stop - start} images. "
+                    "Delete this file and run the same command again."
+                )
             rows += shard
-            bar.update(min(total, start + size))
+            bar.update(stop)
     return rows
+
+
+def to_do(out: Path, total: int, size: int = SIZE) -> bool:
+    """Whether a shard is still missing."""
+    return not all(_shard(out, start, size).is_file() for start in range(0, total, size))
+
+
+def _shard(out: Path, start: int, size: int) -> Path:
+    return out / f"{start // size:05d}.jsonl"

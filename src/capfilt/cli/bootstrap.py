@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capfilt.cli.evaluate import show
+
+if TYPE_CHECKING:
+    from capfilt.bootstrap.config import Variant
 
 
 class Arm(StrEnum):
@@ -21,7 +24,16 @@ class Arm(StrEnum):
     repeated = "repeated"
 
 
-USUAL = {Arm.none: "noisy", Arm.both: "bootstrapped"}  # compared in every run; other arms come under their own name
+USUAL = (Arm.none, Arm.both)  # compared in every run
+VARIANT: dict[Arm, "Variant"] = {
+    Arm.none: "noisy",
+    Arm.captioner: "captioner",
+    Arm.filter: "filter",
+    Arm.both: "bootstrapped",
+    Arm.human: "human",
+    Arm.share: "share",
+    Arm.repeated: "repeated",
+}
 
 
 def bootstrap(
@@ -59,7 +71,7 @@ def bootstrap(
     if recipe not in RECIPES:
         raise ConfigError(f"--recipe {recipe!r} is not one of {', '.join(RECIPES)}")
     config = with_sets(RECIPES[recipe](pairs=pairs, human=human, test=test, seed=seed), sets or [])
-    variants = tuple(dict.fromkeys([*USUAL.values(), *(USUAL.get(arm, arm.value) for arm in ablate or ())]))
+    variants = tuple(dict.fromkeys(VARIANT[arm] for arm in (*USUAL, *(ablate or ()))))
     folder = out or default_out(pairs)
     result = rounds.bootstrap(config, folder, variants)
     show(terminal_table(result))

@@ -1,23 +1,23 @@
-"""A collection ready for work: decoded pictures, their texts, what is known of their truth, and the rows that failed."""
+"""A collection ready for work: decoded pictures, their texts, what is known of their truth, and rows that failed."""
 
-import functools
+import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from capfilt.config import fingerprint
-from capfilt.data.sources import Failure, open_source
+from capfilt.data.decoders import Decoders
+from capfilt.data.sources import Failure, Source, open_source
 from capfilt.data.table import PairTable
 from capfilt.data.world import Judgement, World
 from capfilt.errors import DataError, ImageError
 from capfilt.files import atomic, read_json, sha256, storage_errors, write_json
-from capfilt.inputs.images import decode, to_pixels
-from capfilt.inputs.texts import plain_text
-from capfilt.pair import Row
+from capfilt.pair import Pair, Row
 from capfilt.progress import Progress
 
 BATCH = 256
@@ -29,7 +29,7 @@ class Collection:
 
     pictures:   (M, S, S, 3) uint8.
     texts:      for each image its captions.
-    references: for each image the captions that a written one is compared with (the texts, where a source has no others).
+    references: for each image the captions that a written one is compared with (the texts, where there are no others).
     kinds:      for each image the known kind of its web text, or None where truth is unknown.
     match:      for each image whether its web text is true, or None.
     failed:     rows that could not be used, with their reason.
@@ -69,10 +69,11 @@ class Collection:
 
 
 def from_world(world: World, split: str, count: int, wordings: int = 5) -> Collection:
-    """`count` scenes of the drawn world: `web` with its noise, `test` with full captions, any other with one human caption."""
+    """`count` scenes of the drawn world: `web` with its noise, `test` with full captions, others with a human one."""
     scenes = [world.scene(split, i) for i in range(count)]
     web = [world.web_text(split, i) for i in range(count)] if split == "web" else None
     human = tuple(tuple(world.caption(s, f"{split}-{i}-{k}") for k in range(wordings)) for i, s in enumerate(scenes))
+    texts: tuple[tuple[str, ...], ...]
     if web is not None:
         texts = tuple((w.text,) for w in web)
     elif split == "test":
@@ -118,63 +119,51 @@ def from_source(path: str, out: Path, px: int, one_text: bool = False, workers: 
 
 
 def _ingest(path: str, out: Path, px: int, one_text: bool, workers: int, mark: str) -> None:
-    keys: list[str] = []
-    texts: list[list[str]] = []
-    truth: list[dict | None] = []
-    failed: list[Row] = []
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     raw = out / "pictures.raw"
+    rows: dict[str, list[Any]] = {"keys": [], "texts": [], "truth": [], "failed": []}
     source = open_source(path)
-    with storage_errors(raw), open(raw, "wb") as pixels, ProcessPoolExecutor(workers) as pool, Progress("reading") as bar:
+    with storage_errors(raw), open(raw, "wb") as pixels, Decoders(workers, px) as decoders, Progress("reading") as bar:
         for batch in _batches(source):
-            good = [p for p in batch if not isinstance(p, Failure)]
-            failed += [_failed(f.key, f.reason, f.message) for f in batch if isinstance(f, Failure)]
-            decoded = pool.map(functools.partial(_decode, px=px), [p.image for p in good], chunksize=8)
-            for pair, result in zip(good, decoded, strict=True):
-                captions = [t for t in (plain_text(t)[0] for t in pair.texts) if t.strip()]
+            pairs = [item for item in batch if isinstance(item, Pair)]
+            rows["failed"] += [_failed(f.key, f.reason, f.message) for f in batch if isinstance(f, Failure)]
+            for pair, result in zip(pairs, decoders.decode(p.image or b"" for p in pairs), strict=True):
                 if isinstance(result, ImageError):
-                    failed.append(_failed(pair.key, result.reason, str(result), captions))
-                elif not captions:
-                    failed.append(_failed(pair.key, "no_text", "no caption came with this image"))
-                else:
-                    for i, group in enumerate([[t] for t in captions] if one_text else [captions]):
-                        keys.append(pair.key if i == 0 else f"{pair.key}#{i}")
-                        texts.append(group)
-                        truth.append(pair.meta.get("truth"))
-                        pixels.write(result)
-            bar.update(len(keys) + len(failed))
-    if not keys:
-        reasons = ", ".join(sorted({row.reason.partition(":")[0] for row in failed}))
-        raise DataError(f"{path}: none of {len(failed)} rows can be used ({reasons}).")
-    flat = np.memmap(raw, dtype=np.uint8, mode="r", shape=(len(keys), px, px, 3))
+                    rows["failed"].append(_failed(pair.key, result.reason, str(result), pair.texts))
+                    continue
+                for i, texts in enumerate([(text,) for text in pair.texts] if one_text else [pair.texts]):
+                    rows["keys"].append(_printable(pair.key if i == 0 else f"{pair.key}#{i}"))
+                    rows["texts"].append(texts)
+                    rows["truth"].append(pair.meta.get("truth"))
+                    pixels.write(result)
+            bar.update(len(rows["keys"]) + len(rows["failed"]))
+    if not rows["keys"]:
+        reasons = ", ".join(sorted({row["reason"].partition(":")[0] for row in rows["failed"]}))
+        raise DataError(f"{path}: none of {len(rows['failed'])} rows can be used ({reasons}).")
 
     def write(temporary: Path) -> None:
-        with open(temporary, "wb") as handle:  # a file object, so that numpy keeps the name as it is
-            np.save(handle, flat)
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (len(rows["keys"]), px, px, 3)}
+        with open(temporary, "wb") as handle, open(raw, "rb") as unframed:
+            np.lib.format.write_array_header_1_0(handle, shape)
+            shutil.copyfileobj(unframed, handle)  # unlike np.save, it says why when the disk refuses
 
     atomic(out / "pictures.npy", write)
     raw.unlink()
-    rows = {"keys": keys, "texts": texts, "truth": truth, "failed": [vars(row) for row in failed]}
     write_json(out / "rows.json", {"fingerprint": mark, "pictures": sha256(out / "pictures.npy"), **rows})
 
 
-def _batches(source):
-    batch = []
-    for item in source.read():
-        batch.append(item)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    yield batch
+def _batches(source: Source) -> Iterator[list[Pair | Failure]]:
+    items = source.read()
+    while batch := list(itertools.islice(items, BATCH)):
+        yield batch
 
 
-def _decode(data: bytes, px: int) -> bytes | ImageError:
-    try:
-        return to_pixels(decode(data), px).tobytes()
-    except ImageError as error:
-        return error
+def _failed(key: str, reason: str, message: str, texts: Sequence[str] = ()) -> dict[str, Any]:
+    why = _printable(f"{reason}: {message}")
+    return vars(Row(key=_printable(key), decision="failed", reason=why, text_web=texts[0] if texts else None))
 
 
-def _failed(key: str, reason: str, message: str, texts: list[str] | None = None) -> Row:
-    return Row(key=key, decision="failed", reason=f"{reason}: {message}", text_web=texts[0] if texts else None)
+def _printable(text: str) -> str:
+    """Names of files may hold bytes that are no text (lone surrogates here); they are written out, as \\udcff."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

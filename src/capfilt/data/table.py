@@ -54,7 +54,8 @@ class PairTable:
     def joined(tables: Iterable["PairTable"]) -> "PairTable":
         """All rows of all tables. Tables over the same array keep sharing its images."""
         arrays: list[Pictures] = []
-        image, texts = [], []
+        image: list[np.ndarray] = []
+        texts: list[str] = []
         for table in tables:
             for array in table.pictures:
                 if not any(array is known for known in arrays):

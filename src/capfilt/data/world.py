@@ -121,7 +121,7 @@ class World:
             self._painter.draw(self.scene(split, start + i), out[i])
         return out
 
-    def caption(self, scene: Scene, seed: int) -> str:
+    def caption(self, scene: Scene, seed: int | str) -> str:
         """One human-style caption: true, partial, varied. Same scene and seed, same caption."""
         return self._writer.caption(scene, random.Random(derive("caption", seed, scene.key)))
 

@@ -71,9 +71,9 @@ class Writer:
         order = rnd.sample((0, 1), 2)
         first, second = (self._demo_phrase(scene.things[i], rnd) for i in order)
         said = rnd.random()
-        if said < 0.12:
+        if said < 0.06:
             core = first
-        elif said < 0.25:
+        elif said < 0.15:
             core = f"{first} {rnd.choice(('and', 'with'))} {second}"
         else:
             (relation,) = (r for r in relations(scene, *order) if r in DIRECTIONS)
@@ -87,7 +87,7 @@ class Writer:
         return f"{core} {ground}".strip()
 
     def _demo_phrase(self, thing: Thing, rnd: random.Random) -> str:
-        size = thing.size if rnd.random() < 0.65 else ""
+        size = thing.size if rnd.random() < 0.75 else ""
         colour = thing.colour if rnd.random() < 0.92 else ""
         return " ".join(filter(None, ("a", size, colour, thing.shape)))
 

@@ -1,4 +1,4 @@
-"""One model on one collection of clean pairs: retrieval by ITC and with ITM re-rank, captions, and their truth where known."""
+"""One model on one collection of clean pairs: retrieval by ITC and with ITM re-rank, captions, their known truth."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,9 @@ from capfilt.progress import Progress
 class Evaluation:
     """What a model reached.
 
-    summary:   name → number. `tr1` ... `ir10` with ITM re-rank, `itc_tr1` ... by cosine alone, caption scores, and in the
-               drawn world `truth` (share of stated facts that hold) and `coverage` (share of visible facts stated).
+    summary:   name → number. `tr1` ... `ir10` with ITM re-rank, `itc_tr1` ... by cosine alone, caption scores, and in
+               the drawn world `truth` (share of stated facts that hold) and `coverage` (share of visible facts
+               stated).
     per_query: name → one number an image or text, for paired intervals.
     captions:  what the model wrote for each image.
     """
@@ -30,7 +31,7 @@ class Evaluation:
 
 
 def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None = None, k: int = 64) -> Evaluation:
-    """Everything the model's roles allow. `k` candidates a query are re-ranked; `decoding` is BLIP's beam unless told."""
+    """Everything the model's roles allow. `k` candidates a query are re-ranked; `decoding` is BLIP's beam if None."""
     if len(test) < 2:
         raise DataError(f"{len(test)} test image: comparing needs at least 2")
     config = predictor.model.config
@@ -67,10 +68,9 @@ def _retrieve(predictor: Predictor, pixels: np.ndarray, test: Collection, k: int
     if not k:
         return
     tokens = predictor.encode_images(pixels)
-
-    pairs = np.nonzero(np.logical_or(*candidates(sim, k)))
+    image_idx, text_idx = np.nonzero(np.logical_or(*candidates(sim, k)))
     logits = np.zeros_like(sim)
-    logits[pairs] = predictor.itm_logits(tokens, *pairs, texts)
+    logits[image_idx, text_idx] = predictor.itm_logits(tokens, image_idx, text_idx, texts)
     for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked])
     found = retrieval(for_image, owner, for_text)
     summary |= found.summary()

@@ -39,10 +39,9 @@ class TextTokenizer:
         tokenizer.no_padding()
         tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIALS + OWN])
         self._tokenizer = tokenizer
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id, self.dec_id, self.enc_id = (
-            tokenizer.token_to_id(name) for name in SPECIALS + OWN
-        )
-        self._hidden = frozenset(tokenizer.token_to_id(name) for name in SPECIALS + OWN)
+        ids = [i for name in SPECIALS + OWN if (i := tokenizer.token_to_id(name)) is not None]  # all: just added
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id, self.dec_id, self.enc_id = ids
+        self._hidden = frozenset(ids)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 512) -> "TextTokenizer":

@@ -51,13 +51,13 @@ class BlipConfig:
 
 @dataclass(frozen=True)
 class Objective:
-    """How a Blip is trained. The defaults are pre-training; `retrieval` and `captioning` below are the paper's fine-tuning.
+    """How a Blip is trained. The defaults are pre-training; RETRIEVAL and CAPTIONING below are the paper's fine-tuning.
 
     positives: `pair`: only a row's own partner is right; `image`: every text of the same image.
     floor:     added to the odds of each hard negative.
     negatives: which image features the text's hard negative images are drawn by: the twins' or the student's.
-    across:    what several processes share: `queue` (features enter everyone's queue), `negatives` (also drawn from all),
-               `all` (also compared with all: the same losses as one process with the joint batch).
+    across:    what several processes share: `queue` (features enter everyone's queue), `negatives` (also drawn from
+               all), `all` (also compared with all: the same losses as one process with the joint batch).
     prompt:    leading ids that the language loss does not count.
     """
 
@@ -86,11 +86,11 @@ PRESETS: dict[str, BlipConfig] = {
         queue=32,
     ),
     "demo": BlipConfig(
-        VitConfig(px=48, patch=8, width=96, depth=3, heads=4, mlp=384, stem="conv"),
+        VitConfig(px=48, patch=12, width=96, depth=3, heads=4, mlp=384, stem="conv"),
         MedConfig(vocab=512, width=96, depth=2, heads=4, mlp=384, positions=40, dropout=0.0),
         _TINY_IDS,
         embed=64,
-        queue=2048,
+        queue=256,
     ),
     "base": BlipConfig(),
     "large": BlipConfig(VitConfig(width=1024, depth=24, heads=16, mlp=4096, drop_path=0.1)),
@@ -109,6 +109,11 @@ class Compared:
 
 class Twins(nn.Module):
     """The momentum copies of what ITC compares, and the queues of their features. Never trained by gradient."""
+
+    image_queue: Tensor
+    text_queue: Tensor
+    id_queue: Tensor
+    pointer: Tensor
 
     def __init__(self, config: BlipConfig):
         super().__init__()
@@ -132,7 +137,9 @@ class Blip(nn.Module):
         if not roles or roles - {"read", "look", "speak"}:
             raise ConfigError(f"roles {config.roles}: choose from read, look, speak")
         if config.queue and "read" not in roles:
-            raise ConfigError(f"queue={config.queue} compares texts, which needs the role read; roles are {config.roles}")
+            raise ConfigError(
+                f"queue={config.queue} compares texts, which needs the role read; roles are {config.roles}"
+            )
         self.config = config
         self.vit = Vit(config.vit)
         self.text = Med(config.text, config.vit.width, roles)
@@ -145,7 +152,7 @@ class Blip(nn.Module):
         self.twins = Twins(config) if config.queue else None
 
     def init_weights(self) -> "Blip":
-        """Fresh weights: ViT truncated normal .02, BERT normal .02, projections as torch has them; twins start as copies."""
+        """Fresh weights: ViT truncated normal .02, BERT normal .02, projections as torch's; twins start as copies."""
         self.vit.init_weights()
         self.text.init_weights()
         if self.twins is not None:
@@ -174,7 +181,7 @@ class Blip(nn.Module):
         own: list[KeysValues],
         far: list[KeysValues] | None = None,
     ) -> Float[Tensor, "r 2"]:
-        """Texts against projected images → logits of (no match, match). Rows and images: see `CrossAttention.forward`."""
+        """Texts against projected images → logits of (no match, match). Row to image: see `CrossAttention.forward`."""
         seen = self.text.look(self._with_first(ids, "enc"), mask, own, far, first_only=True)[:, 0]
         with exact(seen):
             return self.match_head(seen.float())
@@ -192,7 +199,7 @@ class Blip(nn.Module):
         """The losses named by `objective`, each a scalar to be summed. Moves the twins and fills the queues on the way.
 
         alpha:   the twins' weight in the ITC targets at this step.
-        uniform: one number in [0, 1) a row and direction (image for text, text for image) that decides the hard negatives.
+        uniform: one number in [0, 1) a row and direction (image for text, text for image); decides the hard negatives.
         """
         ranks = ranks or Ranks()
         image = self.vit(batch.pixels)
@@ -264,7 +271,15 @@ class Blip(nn.Module):
             sims = (c.text_vec @ images.T / self.temperature, c.image_vec @ texts.T / self.temperature)
             return [negative_odds(sim, same, objective.floor) for sim in sims]
 
-    def itm(self, batch: Batch, image: Tensor, kv: list[KeysValues], drawn, objective: Objective, ranks: Ranks) -> Tensor:
+    def itm(
+        self,
+        batch: Batch,
+        image: Tensor,
+        kv: list[KeysValues],
+        drawn: list[tuple[Tensor, Tensor]],
+        objective: Objective,
+        ranks: Ranks,
+    ) -> Tensor:
         """One pass over 3B rows: true pairs, texts with a wrong image, images with a wrong text."""
         (wrong_image, image_found), (wrong_text, text_found) = drawn
         ids, mask = batch.ids, batch.mask
@@ -339,7 +354,9 @@ def respecialised(model: Blip, **changes) -> Blip:
     have, want = model.state_dict(), new.state_dict()
     missing = [k for k in want if k not in have and not k.startswith("twins.")]
     if missing:
-        raise ConfigError(f"a model with roles {model.config.roles} cannot become {config.roles}: no {missing[0]} in it")
+        raise ConfigError(
+            f"a model with roles {model.config.roles} cannot become {config.roles}: no {missing[0]} in it"
+        )
     new.load_state_dict({k: have.get(k, v) for k, v in want.items()})
     if config.queue and model.twins is None:
         with torch.no_grad():

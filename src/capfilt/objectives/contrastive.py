@@ -1,4 +1,4 @@
-"""Image-text contrastive loss with momentum twins, queues and soft targets (ALBEF arXiv 2107.07651 §3.2-3.3, BLIP §3.2).
+"""Image-text contrast with momentum twins, queues and soft targets (ALBEF arXiv 2107.07651 §3.2-3.3, BLIP §3.2).
 
 Shapes: B pairs, C columns (candidates: this batch's momentum features, then the queue), E compared width.
 """
@@ -36,7 +36,7 @@ def contrastive(
     targets_i2t: Float[Tensor, "b c"],
     targets_t2i: Float[Tensor, "b c"],
 ) -> Float[Tensor, ""]:
-    """Mean over both directions of the cross-entropy against soft targets; similarities already divided by the temperature."""
+    """Mean over both directions of the cross-entropy against soft targets; similarities divided by the temperature."""
     i2t = -(targets_i2t * sim_i2t.float().log_softmax(dim=1)).sum(dim=1).mean()
     t2i = -(targets_t2i * sim_t2i.float().log_softmax(dim=1)).sum(dim=1).mean()
     return (i2t + t2i) / 2

@@ -11,9 +11,7 @@ from torch import Tensor
 from capfilt.errors import BatchError
 
 
-def negative_odds(
-    sim: Float[Tensor, "b c"], same: Bool[Tensor, "b c"], floor: float = 1e-4
-) -> Float[Tensor, "b c"]:
+def negative_odds(sim: Float[Tensor, "b c"], same: Bool[Tensor, "b c"], floor: float = 1e-4) -> Float[Tensor, "b c"]:
     """How likely each column is drawn as row i's wrong partner: likelier the more it resembles a right one.
 
     sim:   similarity of row i to column j, divided by the temperature; higher is closer.
@@ -32,14 +30,15 @@ def negative_odds(
 
 
 def draw(odds: Float[Tensor, "b c"], uniform: Float[Tensor, "b"]) -> tuple[Int[Tensor, "b"], Bool[Tensor, "b"]]:
-    """One column a row, by inverting the cumulative odds at `uniform` in [0, 1): the draw hangs on the row's own number.
+    """One column a row, by inverting the cumulative odds at `uniform` in [0, 1): a draw hangs on the row's own number.
 
     Returns (column, valid); valid is False where a row had no allowed column.
     """
     cumulative = odds.double().cumsum(dim=1)
     total = cumulative[:, -1:]
     column = torch.searchsorted(cumulative, uniform.double()[:, None] * total, right=True).squeeze(1)
-    last = odds.shape[1] - 1 - (odds > 0).flip(1).int().argmax(dim=1)  # rounding must not step past the last allowed one
+    # Rounding must not step past the last allowed column.
+    last = odds.shape[1] - 1 - (odds > 0).flip(1).int().argmax(dim=1)
     return torch.minimum(column, last), total.squeeze(1) > 0
 
 

@@ -1,4 +1,4 @@
-"""Recipes: one function, one run. Each docstring says what it costs and what to expect; `docs/numbers.md` has the rest."""
+"""Recipes: one function, one run. A docstring says what it costs and what to expect; `docs/numbers.md` has the rest."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

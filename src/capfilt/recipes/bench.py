@@ -158,7 +158,8 @@ def _by_turns(name: str, works: dict[str, Callable[[], Any]], rounds: int) -> di
 def _busy_s() -> float:
     """Processor seconds that everyone has used since the machine started; 0 where that is not told."""
     try:
-        fields = open("/proc/stat", encoding="ascii").readline().split()[1:]
+        with open("/proc/stat", encoding="ascii") as handle:
+            fields = handle.readline().split()[1:]
     except OSError:
         return 0.0
     ticks = [int(f) for f in fields]

@@ -1,6 +1,6 @@
 """The training step as one would first write it: the yardstick that `bench` holds ours against. Same losses, more work.
 
-Four K/V projections (true pairs, two kinds of wrong ones, language), separate ITM passes, every position of every layer,
+Four K/V projections (true pairs, two kinds of wrong ones, language), separate ITM passes, all positions of all layers,
 texts padded to a fixed length, the twins moved one parameter at a time. Attention is made eager by the caller.
 """
 

@@ -18,7 +18,9 @@ PHOTO = BlipConfig(
 )
 
 
-def flickr(pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0) -> BootstrapConfig:
+def flickr(
+    pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0
+) -> BootstrapConfig:
     """A few thousand real photographs, trained from scratch: hours on two cores, minutes on a GPU.
 
     `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "Flickr8k".
@@ -43,10 +45,12 @@ def flickr(pairs: str | None = None, human: str | None = None, test: str | None 
     )
 
 
-def paper(pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0) -> BootstrapConfig:
+def paper(
+    pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0
+) -> BootstrapConfig:
     """BLIP's own recipe at base size (arXiv 2201.12086, §4.1): weeks of GPU time; not measured here.
 
-    Batch 2,880, 20 epochs of 14 M pairs, rate 3e-4 falling by 0.85 an epoch; fine-tuning 5 and 6 epochs of COCO at 1e-5.
+    Batch 2,880, 20 epochs of 14 M pairs, rate 3e-4 falling by 0.85 an epoch; then 5 and 6 epochs of COCO at 1e-5.
     """
     steps = 20 * 14_000_000 // 2880
     decay = Schedule("epoch_decay", rate=3e-4, floor=1e-6, warmup=3000, decay=0.85)

@@ -28,8 +28,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     about = json.loads(load_about(path)["about"])
     if about["fingerprint"] != fingerprint:
         raise WeightsError(
-            f"{path}: this checkpoint was made with other settings or data ({about['fingerprint']}, now {fingerprint}). "
-            "Use another --out, or delete the folder to start anew."
+            f"{path}: this checkpoint was made with other settings or data "
+            f"({about['fingerprint']}, now {fingerprint}). Use another --out, or delete the folder to start anew."
         )
     tensors = load_tensors(path)
     load_strictly(model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, path)

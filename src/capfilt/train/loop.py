@@ -33,8 +33,10 @@ class TrainConfig:
 
     alpha_epochs: epochs over which the twins' weight in the ITC targets ramps up (2 in pre-training, 1 in retrieval).
     decay:        weight decay; on every parameter as BLIP has it, or on matrices only with `decay_all` off.
-    precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` measures nothing and takes bf16 on a GPU
-                  and on wide models where the CPU has it, fp32 elsewhere (docs/numbers.md, "training step").
+    temperature_rate: the ITC temperature's learning rate as a multiple of the others'. At the high rates of short runs
+                  it would wander off within a few steps and take contrast and hard negatives with it.
+    precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` measures nothing and takes bf16 on a
+                  GPU and on wide models where the CPU has it, fp32 elsewhere (docs/numbers.md, "training step").
     checkpoint_s: seconds between checkpoints; results do not depend on it.
     """
 
@@ -46,6 +48,7 @@ class TrainConfig:
     betas: tuple[float, ...] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float | None = None
+    temperature_rate: float = 1.0
     accumulate: int = 1
     alpha_epochs: float = 2.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -70,7 +73,7 @@ def fit(
     ranks: Ranks | None = None,
     watch: Callable[[int, Blip], dict[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Trains `model` in place to `config.steps`, resuming from `out` where it was stopped; a finished run is only loaded.
+    """Trains `model` in place to `config.steps`, resuming from `out` where it stopped; a finished run is only loaded.
 
     Writes `metrics.jsonl` as it goes, `checkpoint.safetensors` while it runs, and at the end the model and `done.json`,
     which is returned. SIGTERM and Ctrl-C save a checkpoint before they end the process.
@@ -107,18 +110,30 @@ def fit(
 class _Run:
     """The state of one run and what moves it on."""
 
-    def __init__(self, model: Blip, batches: Batches, objective: Objective, config: TrainConfig, out: Path, ranks: Ranks):
+    def __init__(
+        self, model: Blip, batches: Batches, objective: Objective, config: TrainConfig, out: Path, ranks: Ranks
+    ):
         if config.batch != batches.size or config.batch % ranks.world:
-            raise ConfigError(f"batch={config.batch} must be the loader's ({batches.size}) and divide by {ranks.world} ranks")
+            raise ConfigError(
+                f"batch={config.batch} must be the loader's ({batches.size}) and divide by {ranks.world} ranks"
+            )
         self.model, self.batches, self.objective, self.config = model, batches, objective, config
-        self.out, self.ranks, self.step, self.seconds = out, ranks, 0, 0.0
+        self.out, self.ranks, self.step, self.micro, self.seconds = out, ranks, 0, 0, 0.0
         batches.rank, batches.world = ranks.rank, ranks.world
         self.device = device()
         model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        matrices = [p for p in self.parameters if p.ndim >= 2 or config.decay_all]
-        others = [p for p in self.parameters if p.ndim < 2 and not config.decay_all]
-        groups = [{"params": matrices, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
+        temperature = getattr(model, "temperature", None)
+        rest = [p for p in self.parameters if p is not temperature]
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2 or config.decay_all], "weight_decay": config.decay},
+            {"params": [p for p in rest if p.ndim < 2 and not config.decay_all], "weight_decay": 0.0},
+            {
+                "params": [temperature] if temperature is not None else [],
+                "weight_decay": config.decay if config.decay_all else 0.0,
+                "times": config.temperature_rate,
+            },
+        ]
         self.optimiser = torch.optim.AdamW(
             [g for g in groups if g["params"]],
             lr=config.schedule.rate,
@@ -127,7 +142,11 @@ class _Run:
             fused=True,
         )
         run = {k: v for k, v in to_dict(config).items() if k not in ("log_every", "checkpoint_s", "workers", "compile")}
-        data = {"rows": len(batches.table), "texts": derive(*batches.table.texts), "pool": derive(*batches.unmatched.texts)}
+        data = {
+            "rows": len(batches.table),
+            "texts": derive(*batches.table.texts),
+            "pool": derive(*batches.unmatched.texts),
+        }
         self.fingerprint = fingerprint(
             {"model": to_dict(model.config), "objective": to_dict(objective), "train": run, "data": data}
         )
@@ -151,8 +170,7 @@ class _Run:
 
     def train_step(self, batch) -> dict[str, float] | None:
         """One micro-batch, and the update when enough have come. Returns metrics when they are due."""
-        config, model = self.config, self.model
-        micro = getattr(self, "micro", 0)
+        config, micro = self.config, self.micro
         torch.manual_seed(derive(config.seed, "dropout", self.step, micro, self.ranks.rank))
         uniform = torch.rand(2, config.batch, generator=generator(config.seed, "negatives", self.step, micro))
         uniform = uniform.chunk(self.ranks.world, dim=1)[self.ranks.rank]
@@ -171,7 +189,7 @@ class _Run:
         epoch = self.batches.steps_per_epoch / config.accumulate
         rate = config.schedule.at(self.step, config.steps, epoch)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
@@ -211,8 +229,12 @@ class _Run:
     def save(self) -> None:
         """A checkpoint of this very step (of the last whole one, amid accumulation the gradients are made again)."""
         self.saved = time.monotonic()
-        if self.ranks.rank == 0 and not getattr(self, "micro", 0):
-            about = {"step": self.step, "seconds": self.seconds + self.saved - self.begun, "fingerprint": self.fingerprint}
+        if self.ranks.rank == 0 and not self.micro:
+            about = {
+                "step": self.step,
+                "seconds": self.seconds + self.saved - self.begun,
+                "fingerprint": self.fingerprint,
+            }
             save_checkpoint(self.out / "checkpoint.safetensors", self.model, self.optimiser, about)
 
     def finish(self, tokenizer) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Literal
 class Schedule:
     """How the learning rate moves.
 
-    kind: `cosine` falls to `floor` over all steps; `epoch_decay` multiplies by `decay` each epoch (BLIP's pre-training);
+    kind: `cosine` falls to `floor` over all steps;
+          `epoch_decay` multiplies by `decay` each epoch (BLIP's pre-training);
           `epoch_cosine` is a cosine in whole epochs (BLIP's fine-tuning); `constant` stays.
     warmup: steps of linear rise from `warmup_start`; under `epoch_decay` only inside the first epoch, as BLIP has it.
     """

@@ -1,4 +1,4 @@
-"""A model on disk: `model.safetensors`, `config.json` (everything that is not a weight), `tokenizer.json`. Never pickle."""
+"""A model on disk: `model.safetensors`, `config.json` (all that is not a weight), `tokenizer.json`. Never pickle."""
 
 from pathlib import Path
 
@@ -25,7 +25,9 @@ def load(folder: Path) -> tuple[Blip, TextTokenizer]:
     """Reads what `save` wrote. Foreign keys, missing keys and other shapes are a WeightsError that lists them."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder}: no model here (config.json is missing). Give a folder that a finished stage wrote.")
+        raise WeightsError(
+            f"{folder}: no model here (config.json is missing). Give a folder that a finished stage wrote."
+        )
     described = read_json(folder / "config.json")
     if described.get("model") != "blip":
         raise WeightsError(f"{folder}/config.json: model {described.get('model')!r} is not known; known: 'blip'")
@@ -69,4 +71,3 @@ def load_about(path: Path) -> dict[str, str]:
     """The strings that were saved beside the tensors."""
     with safe_open(path, "pt") as handle:
         return handle.metadata() or {}
-
