@@ -1,6 +1,6 @@
 """The command line in processes of its own, cheaply: one process imports torch and forks each command from itself.
 
-A forked command can be told to die before its n-th change of the disk, to meet a full disk, or to skip drawing the report.
+A forked command can be told to die before its n-th change of the disk, to meet a full one, or to draw no report.
 """
 
 import io
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,11 @@ class Commands:
         return int(self._process.stdout.readline())
 
     def start(self, *words: object, **how: Any) -> Command:
-        """Options: die (before the n-th change), largest (bytes a file may have), plain (no page), counted (a file), env."""
+        """Options: die (before the n-th change), largest (bytes a file may have), plain (no page), counted (a log)."""
         self._count += 1
         folder = self._scratch / str(self._count)
         folder.mkdir()
         job = {"words": [str(w) for w in words], "cwd": str(folder), "env": {"CAPFILT_PROGRESS": "none"}, **how}
-        job["env"] = {"CAPFILT_PROGRESS": "none", **how.get("env", {})}
         return Command(self.ask(job | {"out": str(folder / "out"), "err": str(folder / "err")}), folder, self)
 
     def run(self, *words: object, **how: Any) -> Command:
@@ -170,7 +170,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return data.getvalue()
 
 
-TEXTS = [f"a {c} {s} on a {g}" for c in ("red", "blue", "pink") for s in ("ball", "box", "star") for g in ("hill", "mat")]
+TEXTS = [
+    f"a {c} {s} on a {g}" for c in ("red", "blue", "pink") for s in ("ball", "box", "star") for g in ("hill", "mat")
+]
 
 
 def write_pairs(folder: Path, count: int, captions: int = 1) -> list[dict[str, Any]]:
@@ -185,7 +187,7 @@ def write_pairs(folder: Path, count: int, captions: int = 1) -> list[dict[str, A
     return rows
 
 
-def write_rows(folder: Path, rows: list[dict[str, Any] | str]) -> None:
+def write_rows(folder: Path, rows: Sequence[dict[str, Any] | str]) -> None:
     """Writes `captions.jsonl`; a text stands for a line that is no row."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (folder / "captions.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -237,7 +239,9 @@ def gigantic() -> bytes:
     """A PNG of a few bytes whose header claims 60,000 x 60,000 pixels."""
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\x10\0IDAT"
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\x10\0IDAT"
+    )
 
 
 def bad_rows(folder: Path) -> list[tuple[dict[str, Any] | str, str]]:

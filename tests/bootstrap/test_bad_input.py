@@ -74,17 +74,11 @@ def test_every_variant_was_compared(run):
     sizes = {name: facts["rows"] for name, facts in read_json(run[0] / "stages.json").items() if "rows" in facts}
     ledger = read_jsonl(run[0] / "ledger.jsonl")
     kept = {text: sum(row[f"keep_{text}"] for row in ledger) for text in ("web", "synthetic")}
-    web, human = mixed_sizes(ledger, sizes)
+    web, human = sum(row["decision"] != "failed" for row in ledger), sizes["models/human"]
     assert sizes["models/noisy"] == human + web
     assert sizes["models/filter"] == human + kept["web"]
     assert sizes["models/bootstrapped"] == sizes["models/repeated"] == human + sum(kept.values())
     assert sizes["models/captioner"] <= human + 2 * web
-    assert sizes["models/human"] == human
-
-
-def mixed_sizes(ledger, sizes):
-    """Usable web rows, and rows of human pairs."""
-    return sum(row["decision"] != "failed" for row in ledger), sizes["models/human"]
 
 
 def test_report_and_eval_read_the_finished_run(capfilt, run, tmp_path):
@@ -103,31 +97,31 @@ def test_report_and_eval_read_the_finished_run(capfilt, run, tmp_path):
     assert single.code == 0 and list(json.loads(single.out)) == ["human"]
 
 
-def test_train_alone(capfilt, tmp_path):
+def test_train_alone(capfilt, pairs, tmp_path):
     assert capfilt.run("train", "smoke", "--out", tmp_path / "run").code == 0
     assert read_json(tmp_path / "run/evaluated/noisy.json")["summary"].keys() >= {"tr1", "cider", "truth"}
     early = capfilt.run("report", tmp_path / "run")
     assert early.code == 3 and "no finished run" in early.line()
+    given = ["--pairs", pairs / "web", "--human", pairs / "human"]
+    real = capfilt.run("train", "smoke", "--out", tmp_path / "real", *given)
+    assert real.code == 0, real.err
 
 
 def make(folder, what):
-    """A pair of paths for --pairs and --human, of the kind `what`, and the settings that go with it."""
-    write_pairs(folder / "good", 14)
-    good, other, sets = folder / "good", folder / "other", []
-    if what == "an empty folder":
-        other.mkdir()
-    if what == "images without captions":
-        write_pairs(other, 3)
-        (other / "captions.jsonl").unlink()
-    if what == "no usable image":
-        write_rows(other, []) if other.mkdir() else write_rows(other, [{"file": "a.png", "captions": ["a"]}])
-        (other / "a.png").write_bytes(b"<html>")
+    """A path for --pairs and one for --human, of the kind `what`."""
+    good, other = folder / "good", folder / "other"
+    write_pairs(good, 14)
     if what == "one human image":
         write_pairs(other, 1, captions=5)
-        return good, other, sets
-    if what == "human of one picture":
-        write_pairs(other, 14)
-    return other, good, sets
+        return good, other
+    if what != "a missing folder":
+        other.mkdir()
+    if what == "images without captions":
+        (other / "a.png").write_bytes(encoded(picture(0)))
+    if what == "no usable image":
+        (other / "a.png").write_bytes(b"<html>")
+        write_rows(other, [{"file": "a.png", "captions": ["a"]}])
+    return other, good
 
 
 @pytest.mark.parametrize(
@@ -141,8 +135,8 @@ def make(folder, what):
     ],
 )
 def test_input_that_cannot_be_used_is_3(capfilt, tmp_path, what, line):
-    pairs, human, sets = make(tmp_path, what)
-    done = capfilt.run(*SMALL, "--pairs", pairs, "--human", human, "--out", tmp_path / "run", *sets)
+    pairs, human = make(tmp_path, what)
+    done = capfilt.run(*SMALL, "--pairs", pairs, "--human", human, "--out", tmp_path / "run")
     assert done.code == 3, done.err
     assert line in done.line() and done.out == ""
 
@@ -172,7 +166,7 @@ def test_nothing_to_evaluate(capfilt, tmp_path):
 
 
 def test_batches_of_one_image_and_a_filter_that_drops_all(capfilt, tmp_path):
-    """Two human images to learn from, nine texts each: some batches show one image alone. Then no text is good enough."""
+    """Two human images to learn from, nine texts each: some batches show one image alone. Then no text is kept."""
     write_pairs(tmp_path / "web", 8)
     write_pairs(tmp_path / "human", 4, captions=9)
     sets = ["held_back=0", "rule.kind=fixed", "rule.threshold=2", "captioner_learns=human", "filter.batch=2"]

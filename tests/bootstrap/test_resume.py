@@ -21,8 +21,8 @@ def words(pairs: Path, out: Path) -> list[object]:
 
 def bits(out: Path) -> dict[str, bytes]:
     """Everything that must not hang on how often a run was stopped, as bytes."""
-    kept = ("ledger.jsonl", "gallery.json", "gallery.npy", "truth.json", "evaluated/*", "*/*/model.safetensors")
-    kept += ("clean/*/*", "data/*/*", "tokenizer/*")
+    kept = ["ledger.jsonl", "gallery.json", "gallery.npy", "truth.json", "evaluated/*", "*/*/model.safetensors"]
+    kept += ["clean/*/*", "data/*/*", "tokenizer/*"]
     found = {str(path.relative_to(out)): path.read_bytes() for name in kept for path in out.glob(name)}
     return {**found, "results.json": json.dumps(results(out)).encode()}
 
@@ -70,15 +70,16 @@ def test_killed_before_every_change(capfilt, pairs, whole, tmp_path):
 
 def children(pid: int) -> list[int]:
     """Processes that this one started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
+    found = [row.split() for row in ps("-A", "-o", "pid=,ppid=").splitlines()]
+    return [int(own) for own, parent in found if int(parent) == pid]
 
 
 def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return ps("-o", "stat=", "-p", str(pid)).strip()[:1] not in ("", "Z")
+
+
+def ps(*words: str) -> str:
+    return subprocess.run(["ps", *words], capture_output=True, text=True, check=False).stdout
 
 
 def test_killed_while_reading_leaves_no_process_and_no_lock(capfilt, pairs, whole, tmp_path):
@@ -162,4 +163,4 @@ def test_a_finished_run_is_not_done_again(capfilt, pairs, tmp_path):
     again = capfilt.run(*line)
     assert again.code == 0 and again.out == first.out
     assert times() == before
-    assert (tmp_path / "run/results.json").read_bytes() == numbers  # the seconds and memory of the run that did the work
+    assert (tmp_path / "run/results.json").read_bytes() == numbers  # its seconds and memory, too

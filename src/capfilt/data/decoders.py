@@ -75,7 +75,11 @@ class _Worker:
         home = str(Path(capfilt.__file__).parents[1])  # the worker runs this very package, installed or not
         paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+            process_group=0,  # Ctrl-C is the parent's to answer
         )
 
     def ask(self, image: bytes) -> bytes | ImageError:
@@ -121,7 +125,6 @@ def serve(asked: IO[bytes], answers: IO[bytes], px: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent died amid a sentence
         serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
     os._exit(0)  # not by way of flushing a pipe that nobody reads

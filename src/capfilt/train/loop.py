@@ -89,6 +89,7 @@ def fit(
                 f"{out}: holds a finished run of other settings or data. Use another --out, or delete the folder."
             )
         store.load_strictly(model, store.load_tensors(out / "model.safetensors"), out)
+        (out / "checkpoint.safetensors").unlink(missing_ok=True)  # there if the run was killed after its closing note
         return done
     run.resume()
     with Progress(stage, config.steps, start=run.step) as bar, _signals() as stop:

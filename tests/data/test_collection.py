@@ -1,0 +1,166 @@
+"""A collection on the disk: pictures decoded apart, rows that fail counted, read once and then only mapped."""
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from capfilt.data.collection import from_source, from_world
+from capfilt.data.decoders import Decoders
+from capfilt.data.world import World, WorldConfig
+from capfilt.errors import DataError, ImageError
+from capfilt.files import read_json
+
+PX = 16
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+DYING = """
+import os, sys
+sys.path.insert(0, {source!r})
+from capfilt.data import decoders
+real = decoders.decode
+def decode(data):
+    if data == b"abort":
+        os.abort()
+    if data == b"leave":
+        os._exit(3)
+    return real(data)
+decoders.decode = decode
+decoders.serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
+"""
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (PX, PX), **options) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "PNG", **options)
+    return data.getvalue()
+
+
+def write(folder: Path, files: dict[str, bytes], rows: list[dict]) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "captions.jsonl").write_text(lines, encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture
+def source(tmp_path) -> str:
+    files = {"red.png": png((255, 0, 0)), "blue.png": png((0, 0, 255)), "page.png": b"<html>"}
+    rows = [
+        {"file": "red.png", "captions": ["a red thing", "  ", "red\nall over"]},
+        {"file": "page.png", "captions": ["a page"]},
+        {"file": "blue.png", "captions": ["a blue thing"]},
+        {"file": "silent.png", "captions": []},
+    ]
+    return write(tmp_path / "source", files, rows)
+
+
+def test_pictures_texts_and_failures(tmp_path, source):
+    found = from_source(source, tmp_path / "out", PX, workers=2)
+    assert found.keys == ("red.png", "blue.png")
+    assert found.texts == (("a red thing", "red all over"), ("a blue thing",)) == found.references
+    assert found.pictures.shape == (2, PX, PX, 3) and found.pictures.dtype == np.uint8
+    assert found.pictures[0, 0, 0].tolist() == [255, 0, 0] and found.pictures[1, 5, 5].tolist() == [0, 0, 255]
+    assert {row.key: row.reason.partition(":")[0] for row in found.failed} == {
+        "page.png": "not_an_image",
+        "silent.png": "no_text",
+    }
+    assert {row.text_web for row in found.failed} == {"a page", None}
+    assert found.kinds is None and found.judge is None
+
+
+def test_a_row_a_text_as_web_pairs_are_judged(tmp_path, source):
+    found = from_source(source, tmp_path / "out", PX, one_text=True, workers=1)
+    assert found.keys == ("red.png", "red.png#1", "blue.png")
+    assert found.texts == (("a red thing",), ("red all over",), ("a blue thing",))
+    assert np.array_equal(found.pictures[0], found.pictures[1])
+
+
+def test_read_once_and_again_when_asked_for_something_else(tmp_path, source):
+    out = tmp_path / "out"
+    from_source(source, out, PX, workers=1)
+    mark = (out / "pictures.npy").stat().st_mtime_ns
+    from_source(source, out, PX, workers=1)
+    assert (out / "pictures.npy").stat().st_mtime_ns == mark
+    assert from_source(source, out, 8, workers=1).pictures.shape == (2, 8, 8, 3)
+    assert sorted(path.name for path in out.iterdir()) == ["pictures.npy", "rows.json"]
+
+
+def test_many_rows_keep_their_order(tmp_path):
+    files = {f"{i:03d}.png": png((i % 256, i // 256, 0), (2, 2)) for i in range(300)}
+    path = write(tmp_path / "many", files, [{"file": name, "captions": [name]} for name in files])
+    found = from_source(path, tmp_path / "out", 2, workers=2)
+    assert found.keys == tuple(files)
+    assert found.pictures[:, 0, 0, 0].tolist() == [i % 256 for i in range(300)]
+
+
+def test_names_that_are_no_text(tmp_path):
+    rows = [
+        {"file": "red.png", "captions": ["red"], "key": "half a \ud83d sign"},
+        {"file": "other.png", "captions": ["none"], "key": "\u2028"},
+    ]
+    path = write(tmp_path / "odd", {"red.png": png((255, 0, 0))}, rows)
+    found = from_source(path, tmp_path / "out", PX, workers=1)
+    assert found.keys == ("half a \\ud83d sign",)
+    assert [row.key for row in found.failed] == ["\u2028"]
+
+
+def test_known_truth_comes_along(tmp_path):
+    rows = [{"file": "red.png", "captions": ["red"]}]
+    path = write(tmp_path / "known", {"red.png": png((255, 0, 0))}, rows)
+    truth = json.dumps({**rows[0], "kind": "swap", "match": False}) + "\n"
+    (tmp_path / "known/captions.truth.jsonl").write_text(truth, encoding="utf-8")
+    found = from_source(path, tmp_path / "out", PX, workers=1)
+    assert found.kinds == ("swap",) and found.match == (False,)
+
+
+def test_nothing_usable_is_an_error_with_the_reasons(tmp_path):
+    path = write(tmp_path / "bad", {"a.png": b"<html>"}, [{"file": "a.png", "captions": ["a"]}])
+    with pytest.raises(DataError, match=r"none of 1 rows can be used \(not_an_image\)"):
+        from_source(path, tmp_path / "out", PX, workers=1)
+    assert not (tmp_path / "out/rows.json").exists()
+
+
+def test_a_decoder_that_dies_costs_its_row_alone():
+    command = (sys.executable, "-c", DYING.format(source=str(SOURCE)))
+    images = [png((9, 9, 9)), b"abort", png((8, 8, 8)), b"leave", b"<html>", *[png((7, 7, 7))] * 4]
+    with Decoders(2, PX, command) as decoders:
+        found = list(decoders.decode(images))
+    assert [type(x) for x in found] == [bytes, ImageError, bytes, ImageError, ImageError, *[bytes] * 4]
+    assert [x.reason for x in found if isinstance(x, ImageError)] == ["decoder_crash", "decoder_crash", "not_an_image"]
+    assert "SIGABRT" in str(found[1]) and "exit code 3" in str(found[3])
+    assert found[2] == bytes([8]) * (PX * PX * 3)
+
+
+def test_decoders_leave_when_nobody_asks_any_more():
+    with Decoders(2, PX) as decoders:
+        assert len(list(decoders.decode([png((1, 1, 1))] * 3))) == 3
+        pids = [worker._process.pid for worker in decoders._workers]
+        assert all(os.getpgid(pid) != os.getpgid(0) for pid in pids)  # Ctrl-C in a terminal is not theirs to answer
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(("split", "texts"), [("web", 1), ("human", 1), ("test", 1)])
+def test_the_drawn_world(split, texts):
+    found = from_world(World(WorldConfig(level="demo", px=32, seed=0)), split, 6)
+    assert len(found) == 6 and all(len(t) == texts for t in found.texts)
+    assert (found.kinds is not None) == (split == "web")
+    assert found.judge is not None and found.judge(2, found.references[2][0]).truth == 1.0
+    tail = found.part(4)
+    assert tail.keys == found.keys[4:] and tail.judge is not None
+    assert tail.judge(0, tail.references[0][0]) == found.judge(4, tail.references[0][0])
+
+
+def test_failures_stay_with_the_first_part(tmp_path, source):
+    found = from_source(source, tmp_path / "out", PX, workers=1)
+    assert len(found.part(0, 1).failed) == 2 and found.part(1).failed == ()
+    assert len(found.table()) == 3
+    assert read_json(tmp_path / "out/rows.json")["keys"] == ["red.png", "blue.png"]
