@@ -47,8 +47,10 @@ class BootstrapConfig:
     vocabulary:   size of the WordPiece vocabulary that is learned from the training texts.
     pool, near:   shares of the filter's unmatched texts drawn from the web pool, and made by exchanging one word
                   (both 0 in the paper's recipe).
-    captioner_learns: `human` as in the paper, or `kept`: also from web texts that a filter trained first lets through.
-    captioner_rule:   the bar for those.
+    filter_rounds: times the filter is tuned; each round after the first also learns from the web texts that the one
+                  before lets through (1 in the paper's recipe).
+    captioner_learns: `human` as in the paper, or `kept`: also from the web texts that the last filter lets through.
+    learn_rule:   the bar for web texts that captioner and filter learn from.
     tied:         captioner and filter are one model, fine-tuned on all losses (the paper's Table 4).
     captions:     how models are made to speak when they are evaluated.
     rerank:       candidates per query that ITM re-ranks.
@@ -73,8 +75,9 @@ class BootstrapConfig:
     filter_objective: Objective = RETRIEVAL
     pool: float = 0.0
     near: float = 0.0
+    filter_rounds: int = 1
     captioner_learns: Literal["human", "kept"] = "human"
-    captioner_rule: Rule = field(default_factory=Rule)
+    learn_rule: Rule = field(default_factory=Rule)
     tied: bool = False
     decoding: Decoding = field(default_factory=Decoding)
     rule: Rule = field(default_factory=Rule)

@@ -19,7 +19,7 @@ import torch
 from capfilt.bootstrap.config import BootstrapConfig, Variant
 from capfilt.bootstrap.tell import is_told, tell
 from capfilt.bootstrap.truth import keep_truth
-from capfilt.clean.decide import bar, counts, decide
+from capfilt.clean.decide import Rule, bar, counts, decide
 from capfilt.clean.shards import Rows, in_shards, to_do
 from capfilt.config import from_dict, to_dict
 from capfilt.data.collection import Collection, from_source, from_world
@@ -199,34 +199,50 @@ class Cycle:
 
     @property
     def filter(self) -> Blip:
-        """M0 fine-tuned to compare and match, on human pairs (and, as options, unmatched texts of other kinds)."""
-        if "cleaners/filter" not in self._made:
+        """M0 fine-tuned to compare and match; with several rounds, the last one's."""
+        return self._filter(self.config.filter_rounds)
+
+    def _filter(self, turn: int) -> Blip:
+        """Round 1 starts from M0 and learns from the human pairs; each later one goes on from the one before it, and
+        learns from the web texts that one lets through too. Unmatched texts of other kinds are options."""
+        stage = self._stage("cleaners/filter", turn)
+        if stage not in self._made:
             tied, objective = self.config.tied, self.config.filter_objective
             if tied:
                 objective = dataclasses.replace(objective, losses=("itc", "itm", "lm"))
-            blip = respecialised(self.model("noisy"), roles=("read", "look", *(("speak",) if tied else ())))
+            before = self.model("noisy") if turn == 1 else self._filter(turn - 1)
+            table = self.human.table() if turn == 1 else self._with_kept(turn - 1)
+            blip = respecialised(before, roles=("read", "look", *(("speak",) if tied else ())))
             pool = tuple(t for ts in self.web.texts for t in ts) if self.config.pool else ()
             unmatched = Unmatched(self.config.pool, self.config.near, pool)
-            self._fit(blip, self.human.table(), objective, self.config.filter, "cleaners/filter", unmatched)
-            self._made["cleaners/filter"] = blip
-        return self._made["cleaners/filter"]
+            self._fit(blip, table, objective, self.config.filter, stage, unmatched)
+            self._made[stage] = blip
+        return self._made[stage]
 
     @property
     def captioner(self) -> Blip:
         """M0 fine-tuned to speak, on human pairs (and, as an option, web texts that the filter lets through)."""
         if self.config.tied:
             return self.filter
-        if "cleaners/captioner" not in self._made:
-            table = self.human.table()
-            if self.config.captioner_learns == "kept":
-                limit = bar(self.config.captioner_rule, *self._bar_scores())
-                judged = zip(self.web.texts, self.web_scores, strict=True)
-                kept = [[t] if s["score"] >= limit else [] for (t, *_), s in judged]
-                table = PairTable.joined((table, PairTable.of(self.web.pictures, kept))) if any(kept) else table
+        stage = "cleaners/captioner"
+        if stage not in self._made:
+            kept = self.config.captioner_learns == "kept"
+            table = self._with_kept(self.config.filter_rounds) if kept else self.human.table()
             blip = respecialised(self.model("noisy"), roles=("speak",), queue=0)
-            self._fit(blip, table, self.config.captioner_objective, self.config.captioner, "cleaners/captioner")
-            self._made["cleaners/captioner"] = blip
-        return self._made["cleaners/captioner"]
+            self._fit(blip, table, self.config.captioner_objective, self.config.captioner, stage)
+            self._made[stage] = blip
+        return self._made[stage]
+
+    def _with_kept(self, turn: int) -> PairTable:
+        """The human pairs and the web pairs that round `turn` of the filter lets through."""
+        limit = self._bar(self.config.learn_rule, turn)
+        judged = zip(self.web.texts, self._web_scores(turn), strict=True)
+        kept = [[t] if s["score"] >= limit else [] for (t, *_), s in judged]
+        human = self.human.table()
+        return PairTable.joined((human, PairTable.of(self.web.pictures, kept))) if any(kept) else human
+
+    def _stage(self, name: str, turn: int) -> str:
+        return name if turn == self.config.filter_rounds else f"{name}-{turn}"
 
     def _fit(
         self,
@@ -252,11 +268,10 @@ class Cycle:
 
     # ---- cleaning -----------------------------------------------------------------------------------------------
 
-    @property
-    def web_scores(self) -> list[dict[str, Any]]:
-        """Probability of a match and cosine of every web text."""
-
-        return self._scored("score web texts", "clean/web", [texts[0] for texts in self.web.texts])
+    def _web_scores(self, turn: int) -> Rows:
+        """Probability of a match and cosine of every web text, by round `turn` of the filter."""
+        texts = [texts[0] for texts in self.web.texts]
+        return self._scored("score web texts", self._stage("clean/web", turn), texts, turn)
 
     @property
     def synthetic(self) -> list[dict[str, Any]]:
@@ -272,31 +287,33 @@ class Cycle:
     @property
     def synthetic_scores(self) -> list[dict[str, Any]]:
         """Probability of a match and cosine of every synthetic text."""
-        return self._scored("score captions", "clean/synthetic", [row["text"] for row in self.synthetic])
+        texts = [row["text"] for row in self.synthetic]
+        return self._scored("score captions", "clean/synthetic", texts, self.config.filter_rounds)
 
-    @property
-    def held_back_scores(self) -> list[dict[str, Any]]:
-        """Probability of a match of human pairs that no model learned from."""
-        if "held_back" not in self._made:
-            predictor = Predictor(self.filter, self.tokenizer)
+    def _bar(self, rule: Rule, turn: int) -> float:
+        """Where `rule` puts the bar for round `turn` of the filter, by human pairs that no model learned from."""
+        key = f"held back {turn}"
+        if key not in self._made:
+            predictor = Predictor(self._filter(turn), self.tokenizer)
             texts = [ts[:1] for ts in self.held_back.texts]
             px = self.config.model.vit.px
             scores = predictor.match(at_px(np.asarray(self.held_back.pictures), px), texts) if texts else []
-            self._made["held_back"] = [{"score": s[0][0]} for s in scores]
-        return self._made["held_back"]
+            self._made[key] = [s[0][0] for s in scores]
+        return bar(rule, [row["score"] for row in self._web_scores(turn)], self._made[key])
 
     @property
     def ledger(self) -> list[Row]:
         """One row a web pair: both texts, both scores, the decision and why. Written to `ledger.jsonl`."""
         if "ledger" not in self._made:
             config = self.config
-            threshold = bar(config.rule, *self._bar_scores())
+            turn = config.filter_rounds
+            threshold = self._bar(config.rule, turn)
             rows = list(self.web.failed)
             kinds = self.web.kinds or (None,) * len(self.web)
             parts = zip(
                 self.web.keys,
                 self.web.texts,
-                self.web_scores,
+                self._web_scores(turn),
                 self.synthetic,
                 self.synthetic_scores,
                 kinds,
@@ -312,15 +329,12 @@ class Cycle:
             self._made["ledger"] = decided
         return self._made["ledger"]
 
-    def _bar_scores(self) -> tuple[list[float], list[float]]:
-        return [r["score"] for r in self.web_scores], [r["score"] for r in self.held_back_scores]
-
-    def _scored(self, stage: str, folder: str, texts: list[str]) -> Rows:
+    def _scored(self, stage: str, folder: str, texts: list[str], turn: int) -> Rows:
         def work(judge: Predictor, start: int, stop: int) -> Rows:
             found = judge.match(self._at_px(start, stop), [[text] for text in texts[start:stop]])
             return [{"score": s[0][0], "itc": s[0][1]} for s in found]
 
-        return self._sharded(stage, folder, lambda: self.filter, work)
+        return self._sharded(stage, folder, lambda: self._filter(turn), work)
 
     def _sharded(
         self, stage: str, folder: str, model: Callable[[], Blip], work: Callable[[Predictor, int, int], Rows]

@@ -5,14 +5,14 @@ import dataclasses
 from capfilt.bootstrap.config import BootstrapConfig, Sources
 from capfilt.clean.decide import Rule
 from capfilt.data.world import WorldConfig
-from capfilt.models.blip import PRESETS, RETRIEVAL, Objective
+from capfilt.models.blip import CAPTIONING, PRESETS, RETRIEVAL, Objective
 from capfilt.predict.decode import Decoding
 from capfilt.train.loop import TrainConfig
 from capfilt.train.schedule import Schedule
 
 SPOKEN = Decoding(method="nucleus", top_p=0.9, top_k=50, repetition_penalty=1.0, max_length=24, min_length=3)
-# A thousand steps leave no time for the second moment to settle at .999, nor for the temperature to wander.
-SHORT = TrainConfig(steps=1000, batch=64, betas=(0.9, 0.98), temperature_rate=0.02)
+# So few steps leave no time for the second moment to settle at .999, nor for the temperature to wander.
+SHORT = TrainConfig(steps=900, batch=64, betas=(0.9, 0.98), temperature_rate=0.02)
 
 
 def demo(pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0) -> BootstrapConfig:
@@ -25,15 +25,20 @@ def demo(pairs: str | None = None, human: str | None = None, test: str | None = 
         model=PRESETS["demo"],
         world=world,
         sources=Sources(pairs, human, test, store_px=48),
-        pretrain=dataclasses.replace(SHORT, schedule=Schedule(rate=1.4e-3, warmup=50)),
-        captioner=dataclasses.replace(SHORT, schedule=Schedule(rate=1.4e-3, warmup=50)),
-        filter=dataclasses.replace(SHORT, steps=400, schedule=Schedule(rate=5e-4, warmup=20), alpha_epochs=1.0),
-        objective=Objective(momentum=0.99, alpha=0.0),
+        pretrain=dataclasses.replace(SHORT, schedule=Schedule(rate=1e-3, warmup=50)),
+        captioner=dataclasses.replace(SHORT, schedule=Schedule(rate=3e-3, warmup=50)),
+        filter=dataclasses.replace(SHORT, steps=350, schedule=Schedule(rate=8e-4, warmup=20), alpha_epochs=1.0),
+        objective=Objective(momentum=0.995, alpha=0.0),
         filter_objective=dataclasses.replace(RETRIEVAL, momentum=0.99, alpha=0.0),
-        pool=0.4,
-        near=0.4,
+        captioner_objective=dataclasses.replace(CAPTIONING, smoothing=0.0),  # smoothed words end up in the nucleus
+        human=1500,
+        human_times=2.0,
+        max_length=20,  # the longest human caption has 19 ids; only junk is cut
+        pool=0.35,
+        near=0.35,
+        filter_rounds=2,
         captioner_learns="kept",
-        captioner_rule=Rule(kind="human", share=0.9),
+        learn_rule=Rule(kind="human", share=0.8),
         rule=Rule(kind="human", share=0.85),
         decoding=SPOKEN,
         captions=dataclasses.replace(SPOKEN, method="greedy"),

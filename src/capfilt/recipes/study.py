@@ -1,7 +1,7 @@
-"""`capfilt study`: the demo over several seeds with every ablation and control, so that an effect can be told from luck.
+"""`capfilt study`: the demo over several seeds, with every ablation and control, to tell an effect from luck.
 
 The paper has no control for what the human pairs alone would do; here are two (`human` and `share`). Seeds run side by
-side, one thread each; every run resumes where it was, and a seed whose numbers are in the results file is not run again.
+side, one thread each; every run resumes where it was, and a seed with numbers in the results file is not run again.
 """
 
 import multiprocessing
@@ -92,9 +92,9 @@ def table(runs: dict[str, Any]) -> str:
         paper = ", ".join(f"{v:.1f}" for v in PAPER[arm]) if arm in PAPER else "not in the paper"
         lines.append(f"| {arm}: {VARIANTS[arm]} | " + " | ".join(f"{v:.3f}" for v in means) + f" | {paper} |")
     lines += ["", "| bootstrapped minus | TR@1 | IR@1 | CIDEr-D | truth | coverage |", "|---|---|---|---|---|---|"]
-    for arm, gained in gains(runs).items():
+    for other, gained in gains(runs).items():
         cells = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in (gained[m] for m in MEASURES)]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {other} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
