@@ -105,7 +105,7 @@ def _batch(config: BlipConfig, size: int) -> Batch:
     lengths = torch.randint(*WORDS, (size,), generator=g)
     longest = int(lengths.max())
     mask = (torch.arange(longest) < lengths[:, None]).long()
-    ids = torch.randint(10, min(config.text.vocab, config.special.dec), (size, longest), generator=g) * mask
+    ids = torch.randint(10, config.text.vocab - 2, (size, longest), generator=g) * mask
     pixels = torch.randn(size, 3, config.vit.px, config.vit.px, generator=g)
     return Batch(pixels, ids, mask, torch.arange(size), torch.arange(size))
 

@@ -62,6 +62,6 @@ def plain_losses(
     lm = next_token(logits.flatten(0, 1), next_labels(batch.ids, batch.mask).flatten(), objective.smoothing)
     with torch.no_grad():
         slots = (twins.pointer + torch.arange(len(batch))) % len(twins.image_queue)
-        twins.image_queue[slots], twins.text_queue[slots] = image_m, text_m
+        twins.image_queue[slots], twins.text_queue[slots] = image_m.float(), text_m.float()
         twins.pointer.copy_((twins.pointer + len(batch)) % len(twins.image_queue))
     return {"itc": itc, "itm": itm, "lm": lm}
