@@ -169,7 +169,7 @@ def test_batches_of_one_image_and_a_filter_that_drops_all(capfilt, tmp_path):
     """Two human images to learn from, nine texts each: some batches show one image alone. Then no text is kept."""
     write_pairs(tmp_path / "web", 8)
     write_pairs(tmp_path / "human", 4, captions=9)
-    sets = ["held_back=0", "rule.kind=fixed", "rule.threshold=2", "captioner_learns=human", "filter.batch=2"]
+    sets = ["held_back=0", "rule.kind=fixed", "rule.threshold=2", "learn_rule.kind=fixed", "filter.batch=2"]
     words = [word for item in sets for word in ("--set", item)]
     human, out = tmp_path / "human", tmp_path / "run"
     arms = ["--ablate", "share", "--ablate", "repeated"]

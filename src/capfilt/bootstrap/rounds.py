@@ -324,7 +324,8 @@ class Cycle:
                 for key, t, w, s, sw, kind in parts
             ]
             decided = [decide(row, threshold, config.rule) for row in good]
-            write_jsonl(self.out / "ledger.jsonl", [vars(row) for row in (*decided, *rows)])
+            if not (self.out / "ledger.jsonl").is_file():  # same scores and settings, same ledger
+                write_jsonl(self.out / "ledger.jsonl", [vars(row) for row in (*decided, *rows)])
             self.note("ledger", threshold=threshold, counts=counts([*decided, *rows]))
             self._made["ledger"] = decided
         return self._made["ledger"]

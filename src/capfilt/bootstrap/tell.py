@@ -17,7 +17,14 @@ from capfilt.report import Card, Counts, Filter, Metric, Report, Texts
 from capfilt.report.record import Unit
 
 SHOWN = ("tr1", "ir1", "cider", "truth", "coverage")
-MORE = ("tr5", "ir5", "itc_tr1", "itc_ir1", "bleu4", "rouge_l")
+MORE = {
+    "tr5": ("Text retrieval, TR@5", "as TR@1, but the right text may be among the first five"),
+    "ir5": ("Image retrieval, IR@5", "as IR@1, but the right image may be among the first five"),
+    "itc_tr1": ("TR@1 by cosine alone", "without the matching head, which orders the best candidates anew"),
+    "itc_ir1": ("IR@1 by cosine alone", "without the matching head, which orders the best candidates anew"),
+    "bleu4": ("BLEU-4", "runs of up to four words that a person's caption has too"),
+    "rouge_l": ("ROUGE-L", "longest run of words in order that a person's caption has too"),
+}
 
 
 def tell(out: Path) -> Report:
@@ -68,7 +75,7 @@ def _metric(name: str, models: dict[str, Any]) -> Metric | None:
         gain = gain_interval(np.asarray(before, float), np.asarray(after, float))
     extra = {v: value for v, value in values.items() if v not in ("noisy", "bootstrapped")}
     unit: Unit = "points" if name in ("cider", "bleu4", "rouge_l") else "share"
-    return Metric(name, values["noisy"], values["bootstrapped"], gain, extra, unit)
+    return Metric(name, values["noisy"], values["bootstrapped"], gain, extra, unit, *MORE.get(name, ("", "")))
 
 
 def _judged(rows: list[Row], truth: dict[str, Any]) -> list[tuple[Row, str, bool]]:

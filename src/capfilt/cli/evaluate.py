@@ -1,7 +1,6 @@
 """`capfilt eval`: measure a finished run, on its own test pairs or on others."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ def show(what: Any) -> None:
     """Prints a table or text as it is; in a file or pipe 120 columns wide, so that no column is squeezed."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    width = None if sys.stdout.isatty() else 120
     Console(markup=False, highlight=False, width=width).print(what)
 
 

@@ -59,6 +59,7 @@ def smoke(
         filter=dataclasses.replace(full.filter, steps=3, batch=8),
         web=60,
         human=24,
+        human_times=1.0,
         held_back=8,
         test=16,
         rerank=8,
