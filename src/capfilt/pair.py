@@ -58,7 +58,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one web image: both texts, both scores, the decision and its reason."""
+    """What became of one web image: both texts, their scores, the decision and its reason.
+
+    itm:   probability of a match in [0, 1]; itc: cosine in [-1, 1]; score: what the rule made of both.
+    """
 
     key: str
     decision: Decision
@@ -67,6 +70,8 @@ class Row:
     text_synthetic: str | None = None
     score_web: float | None = None
     score_synthetic: float | None = None
+    itm_web: float | None = None
+    itm_synthetic: float | None = None
     itc_web: float | None = None
     itc_synthetic: float | None = None
     keep_web: bool = False

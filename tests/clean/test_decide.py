@@ -1,12 +1,13 @@
 """The rule, by hand: where the bar lies, which texts pass, and that every row is counted once."""
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capfilt.clean.decide import Rule, bar, counts, decide
+from capfilt.clean.decide import Rule, bar, counts, decide, joint_score
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.pair import Row
 
@@ -54,6 +55,18 @@ def test_the_reason_says_what_the_filter_thought():
 def test_a_failed_row_stays_as_it_is():
     row = Row("a", "failed", "truncated: PNG of 7 bytes")
     assert decide(row, 0.0, Rule()) is row
+
+
+def test_the_joint_score_adds_log_odds():
+    assert joint_score(0.3, 0.9, 0.0) == pytest.approx(0.3)  # the paper's filter: the matching head alone
+    logit = math.log(0.3 / 0.7) + 10 * (0.9 - 0.5)
+    assert joint_score(0.3, 0.9, 10.0) == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert joint_score(0.3, 0.5, 10.0) == pytest.approx(0.3)  # a cosine of one half says nothing
+
+
+@given(st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1e4))
+def test_the_joint_score_stays_a_probability(itm, itc, weight):
+    assert 0 <= joint_score(itm, itc, weight) <= 1
 
 
 def test_bars():

@@ -19,7 +19,7 @@ import torch
 from capfilt.bootstrap.config import BootstrapConfig, Variant
 from capfilt.bootstrap.tell import is_told, tell
 from capfilt.bootstrap.truth import keep_truth
-from capfilt.clean.decide import Rule, bar, counts, decide
+from capfilt.clean.decide import Rule, bar, counts, decide, joint_score
 from capfilt.clean.shards import Rows, in_shards, to_do
 from capfilt.config import from_dict, to_dict
 from capfilt.data.collection import Collection, from_source, from_world
@@ -235,9 +235,10 @@ class Cycle:
 
     def _with_kept(self, turn: int) -> PairTable:
         """The human pairs and the web pairs that round `turn` of the filter lets through."""
-        limit = self._bar(self.config.learn_rule, turn)
-        judged = zip(self.web.texts, self._web_scores(turn), strict=True)
-        kept = [[t] if s["score"] >= limit else [] for (t, *_), s in judged]
+        rule = self.config.learn_rule
+        limit = self._bar(rule, turn)
+        judged = zip(self.web.texts, _joint(self._web_scores(turn), rule), strict=True)
+        kept = [[t] if score >= limit else [] for (t, *_), score in judged]
         human = self.human.table()
         return PairTable.joined((human, PairTable.of(self.web.pictures, kept))) if any(kept) else human
 
@@ -298,8 +299,8 @@ class Cycle:
             texts = [ts[:1] for ts in self.held_back.texts]
             px = self.config.model.vit.px
             scores = predictor.match(at_px(np.asarray(self.held_back.pictures), px), texts) if texts else []
-            self._made[key] = [s[0][0] for s in scores]
-        return bar(rule, [row["score"] for row in self._web_scores(turn)], self._made[key])
+            self._made[key] = [{"itm": s[0][0], "itc": s[0][1]} for s in scores]
+        return bar(rule, _joint(self._web_scores(turn), rule), _joint(self._made[key], rule))
 
     @property
     def ledger(self) -> list[Row]:
@@ -310,19 +311,12 @@ class Cycle:
             threshold = self._bar(config.rule, turn)
             rows = list(self.web.failed)
             kinds = self.web.kinds or (None,) * len(self.web)
-            parts = zip(
-                self.web.keys,
-                self.web.texts,
-                self._web_scores(turn),
-                self.synthetic,
-                self.synthetic_scores,
-                kinds,
-                strict=True,
-            )
-            good = [
-                Row(key, "kept", "", t[0], s["text"], w["score"], sw["score"], w["itc"], sw["itc"], kind=kind)
-                for key, t, w, s, sw, kind in parts
-            ]
+            judged, spoken = self._web_scores(turn), self.synthetic_scores
+            texts = ([ts[0] for ts in self.web.texts], [row["text"] for row in self.synthetic])
+            scores = (_joint(judged, config.rule), _joint(spoken, config.rule))
+            itm, itc = ([[row[head] for row in part] for part in (judged, spoken)] for head in ("itm", "itc"))
+            columns = zip(self.web.keys, *texts, *scores, *itm, *itc, kinds, strict=True)
+            good = [dataclasses.replace(Row(key, "kept", "", *facts), kind=kind) for key, *facts, kind in columns]
             decided = [decide(row, threshold, config.rule) for row in good]
             if not (self.out / "ledger.jsonl").is_file():  # same scores and settings, same ledger
                 write_jsonl(self.out / "ledger.jsonl", [vars(row) for row in (*decided, *rows)])
@@ -333,7 +327,7 @@ class Cycle:
     def _scored(self, stage: str, folder: str, texts: list[str], turn: int) -> Rows:
         def work(judge: Predictor, start: int, stop: int) -> Rows:
             found = judge.match(self._at_px(start, stop), [[text] for text in texts[start:stop]])
-            return [{"score": s[0][0], "itc": s[0][1]} for s in found]
+            return [{"itm": s[0][0], "itc": s[0][1]} for s in found]
 
         return self._sharded(stage, folder, lambda: self._filter(turn), work)
 
@@ -374,6 +368,10 @@ class Cycle:
         known = {**facts, **stages.get(stage, {})}
         if known != stages.get(stage):
             write_json(path, {**stages, stage: known})
+
+
+def _joint(judged: Rows, rule: Rule) -> list[float]:
+    return [joint_score(row["itm"], row["itc"], rule.itc) for row in judged]
 
 
 def _reasons(collection: Collection) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """From scores to decisions (BLIP §4.2). Scores are stored and decisions made anew: moving a bar needs no model."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,12 @@ from capfilt.pair import Decision, Row
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the filter's bar lies, on the probability of a match.
+    """What the filter's two heads say together, and where the bar lies on it.
 
     kind:  `fixed`: at `threshold` (the paper's 0.5);
            `top`: so that the best `share` of the web texts pass (DataComp's way);
            `human`: so that `share` of held-back human pairs would pass, which suits a young, unsure filter.
+    itc:   how much the cosine of image and text counts beside the matching head (`joint_score`); 0 as in the paper.
     margin: a synthetic text must beat the bar of the web texts by this much.
     best:  when both texts pass, keep only the better one.
     """
@@ -25,8 +27,19 @@ class Rule:
     kind: Literal["fixed", "top", "human"] = "fixed"
     threshold: float = 0.5
     share: float = 0.8
+    itc: float = 0.0
     margin: float = 0.0
     best: bool = False
+
+
+def joint_score(itm: float, itc: float, weight: float) -> float:
+    """ITM's odds times exp(weight · (cosine - 1/2)), as a probability in [0, 1]; at weight 0 ITM alone.
+
+    The cosine over the temperature is what ITC itself would bet, so 1 / temperature trusts both heads alike; they err
+    on different texts (docs/numbers.md, "filter score").
+    """
+    against = math.exp(max(-700.0, min(700.0, weight * (0.5 - itc))))  # within what a float can hold
+    return itm / (itm + (1 - itm) * against)
 
 
 def bar(rule: Rule, web: Sequence[float], human: Sequence[float]) -> float:

@@ -47,7 +47,7 @@ def _scores(report: Report, found: Filter) -> Figure | None:
         return None
     return Figure(
         "What the filter thinks of each web text",
-        "matching probability",
+        "score of the filter",
         "percent of that kind",
         shown,
         x_range=(0.0, 1.0),

@@ -25,8 +25,8 @@ SECTIONS = {
 
 _KEY = (
     '<p class="key muted"><span class="text stays"><ins>✓ green</ins></span> texts stay in the cleaned set, '
-    '<span class="text goes"><del>✗ struck-through</del></span> ones go. The bar and its number are the matching '
-    "probability that the filter gave.</p>"
+    '<span class="text goes"><del>✗ struck-through</del></span> ones go. The bar and its number are the score '
+    "that the filter gave, from 0 to 1.</p>"
 )
 
 

@@ -211,9 +211,7 @@ def _filter(found: Filter | None) -> str:
         for kind, (kept, every) in found.kept_by_kind.items()
     ]
     by_kind = _table(["Kind of web text", "Kept", "Of", "Share"], kinds, "numbers") if kinds else ""
-    bar = (
-        "" if found.threshold is None else f"<p>A text stays from a matching probability of {found.threshold:.2f}.</p>"
-    )
+    bar = "" if found.threshold is None else f"<p>A text stays from a score of {found.threshold:.2f}.</p>"
     return bar + (f'<div class="tables">{table}{by_kind}</div>' if table or by_kind else "")
 
 

@@ -84,7 +84,7 @@ class Counts:
 class Filter:
     """How well the filter tells right from wrong texts. All shares lie in [0, 1]; None where the truth is unknown.
 
-    threshold: a text at or above this matching probability stays.
+    threshold: a text at or above this score stays.
     auc_swap, auc_attribute, auc_junk: area under the ROC curve of that kind of noise against matching texts.
     precision, recall: at the threshold; a positive is a text that matches its image.
     kept_by_kind: kind → (texts kept, texts of that kind).
@@ -126,7 +126,7 @@ class Card:
     section:   kept, replaced, dropped or failed.
     image:     (H, W, 3) uint8, or None where it could not be read.
     web, synthetic: the two texts; None where there was none.
-    score_web, score_synthetic: matching probabilities in [0, 1].
+    score_web, score_synthetic: what the filter gave, in [0, 1].
     keep_web, keep_synthetic:   which text survived; None works it out from the section.
     reason:    a sentence, or a short code; empty writes one from the scores and the threshold.
     kind:      what was wrong with the web text, where the data knows.
