@@ -4,13 +4,16 @@ import dataclasses
 import sys
 
 import pytest
+from PIL import Image
 
 from capfilt.bootstrap import rounds
 from capfilt.bootstrap.rounds import Cycle
 from capfilt.bootstrap.tell import is_told
 from capfilt.clean.decide import Rule
+from capfilt.config import to_dict
 from capfilt.errors import ConfigError, DataError
-from capfilt.files import read_json, read_jsonl
+from capfilt.evaluate.cleaning import filter_report
+from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
 from capfilt.recipes import smoke
 
 SMOKE = dataclasses.replace(smoke(), web=20, test=4, human=10)
@@ -64,6 +67,26 @@ def test_a_drawn_world_knows_its_truth(cycle):
     assert [row["key"] for row in rows] == list(cycle.web.keys)
     counts = read_json(cycle.out / "stages.json")["ledger"]["counts"]
     assert counts["in"] == 20 == sum(counts.values()) - counts["in"]
+
+
+def test_noisy_pairs_of_known_truth_judge_the_filter(cycle, tmp_path):
+    """The run's own web pairs, read back from files: the filter must say of them what stands in the ledger."""
+    rows = cycle.ledger
+    for key, pixels in zip(cycle.web.keys, cycle.web.pictures, strict=True):
+        Image.fromarray(pixels).save(tmp_path / f"{key}.png")
+    write_jsonl(tmp_path / "web.jsonl", [{"file": f"{row.key}.png", "text": row.text_web} for row in rows])
+    known = zip(rows, cycle.web.kinds, cycle.web.match, strict=True)
+    truth = [
+        {"file": f"{row.key}.png", "text": row.text_web, "kind": kind, "match": match} for row, kind, match in known
+    ]
+    write_jsonl(tmp_path / "web.truth.jsonl", truth)
+    write_json(cycle.out / "config.json", to_dict(SMOKE))
+    found = rounds.evaluate_run(cycle.out, tmp_path / "web.jsonl")["filter"]
+    scores = [row.score_web for row in rows]
+    threshold = read_json(cycle.out / "stages.json")["ledger"]["threshold"]
+    expected = filter_report(scores, cycle.web.match, cycle.web.kinds, threshold)
+    assert found["auc"] == pytest.approx(expected["auc"])
+    assert found["counts"] == expected["counts"]
 
 
 def test_a_second_cycle_finds_everything(cycle, monkeypatch):

@@ -26,6 +26,7 @@ from capfilt.data.collection import Collection, from_source, from_world
 from capfilt.data.table import Batches, PairTable, Unmatched
 from capfilt.data.world import World
 from capfilt.errors import ConfigError, DataError
+from capfilt.evaluate.cleaning import filter_report
 from capfilt.evaluate.model import at_px, evaluate
 from capfilt.files import lease, read_json, write_json, write_jsonl
 from capfilt.inputs.tokenizer import TextTokenizer
@@ -62,7 +63,11 @@ def rewrite_report(out: Path) -> Path:
 
 
 def evaluate_run(out: Path, pairs: Path | None = None) -> dict[str, Any]:
-    """Evaluates every model of a run (or the one in the folder `out` itself) on the run's test set, or on `pairs`."""
+    """Evaluates every model of a run (or the one in the folder `out` itself) on the run's test set, or on `pairs`.
+
+    Pairs of known noise (a `.truth.jsonl` beside them) are no test for the models, but for the run's filter: then that
+    is evaluated.
+    """
     folders = sorted(p.parent for p in out.glob("models/*/config.json")) or [out]
     run = next((folder for folder in (out, *out.parents) if _is_run(folder)), None)
     if run is None and pairs is None:
@@ -74,10 +79,22 @@ def evaluate_run(out: Path, pairs: Path | None = None) -> dict[str, Any]:
         if pairs is not None:
             px = next(iter(models.values())).model.config.vit.px
             test = from_source(str(pairs), out / "evaluated" / Path(pairs).stem, px)
+            if test.kinds is not None and config is not None and run is not None:
+                return {"filter": _filter_on(test, config.rule, run)}
         else:
             assert config is not None and run is not None
             test = Cycle(config, run).test
         return {name: evaluate(predictor, test, *how).summary for name, predictor in models.items()}
+
+
+def _filter_on(noisy: Collection, rule: Rule, run: Path) -> dict[str, Any]:
+    """How a finished run's filter does on pairs that no model of it has seen, at the bar it was given in the run."""
+    predictor = Predictor(*store.load(run / "cleaners/filter"))
+    pixels = at_px(np.asarray(noisy.pictures), predictor.model.config.vit.px)
+    judged = predictor.match(pixels, [texts[:1] for texts in noisy.texts])
+    scores = [joint_score(*of_image[0], rule.itc) for of_image in judged]
+    assert noisy.match is not None and noisy.kinds is not None
+    return filter_report(scores, noisy.match, noisy.kinds, read_json(run / "stages.json")["ledger"]["threshold"])
 
 
 def pretrain(config: BootstrapConfig, out: Path) -> dict[str, Any]:

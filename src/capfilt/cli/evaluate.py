@@ -11,10 +11,16 @@ import typer
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that bootstrap or train wrote.")],
-    pairs: Annotated[Path | None, typer.Option(help="Clean pairs to measure with.  [default: the run's own]")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clean pairs to measure the models with, or noisy ones of known truth to measure the filter "
+            "with.  [default: the run's own]"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Measure the models of a run: retrieval, captions, matching."""
+    """Measure the models of a run: retrieval and captions; or, on noisy pairs of known truth, its filter."""
     from capfilt.bootstrap import rounds
 
     scores = rounds.evaluate_run(run, pairs)

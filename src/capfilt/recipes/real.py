@@ -5,43 +5,41 @@ import dataclasses
 from capfilt.bootstrap.config import BootstrapConfig, Sources
 from capfilt.clean.decide import Rule
 from capfilt.inputs.augment import AugmentConfig
-from capfilt.models.blip import CAPTIONING, PRESETS, RETRIEVAL, BlipConfig, Objective
+from capfilt.models.blip import CAPTIONING, PRESETS, BlipConfig
 from capfilt.predict.decode import BEAM, NUCLEUS
+from capfilt.recipes.demo import SHORT, demo
 from capfilt.train.loop import TrainConfig
 from capfilt.train.schedule import Schedule
 
 PHOTO = BlipConfig(
-    dataclasses.replace(PRESETS["base"].vit, px=96, patch=12, width=192, depth=6, heads=6, mlp=768, stem="conv"),
-    dataclasses.replace(PRESETS["base"].text, width=192, depth=3, heads=6, mlp=768, positions=64),
+    dataclasses.replace(PRESETS["demo"].vit, px=96, patch=16, width=128, depth=4, mlp=512),
+    dataclasses.replace(PRESETS["demo"].text, width=128, mlp=512, positions=64, dropout=0.1),
+    PRESETS["demo"].special,
     embed=128,
-    queue=2048,
+    queue=512,
 )
 
 
 def flickr(
     pairs: str | None = None, human: str | None = None, test: str | None = None, seed: int = 0
 ) -> BootstrapConfig:
-    """A few thousand real photographs, trained from scratch: hours on two cores, minutes on a GPU.
+    """A few thousand real photographs, trained from scratch: the demo's cycle with more steps, pixels and width.
 
     `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "Flickr8k".
     """
-    return BootstrapConfig(
+    return dataclasses.replace(
+        demo(pairs, human, test, seed),
+        world=None,
         model=PHOTO,
         sources=Sources(pairs, human, test, store_px=128),
-        pretrain=TrainConfig(steps=4000, batch=64, schedule=Schedule(rate=1e-3, warmup=200), alpha_epochs=4.0),
-        captioner=TrainConfig(steps=800, batch=64, schedule=Schedule(rate=3e-4, warmup=50)),
-        filter=TrainConfig(steps=800, batch=64, schedule=Schedule(rate=3e-4, warmup=50), alpha_epochs=1.0),
-        held_back=100,
+        pretrain=dataclasses.replace(SHORT, steps=2400, schedule=Schedule(rate=1e-3, warmup=100)),
+        captioner=dataclasses.replace(SHORT, steps=900, schedule=Schedule(rate=1e-3, warmup=50)),
+        filter=dataclasses.replace(SHORT, steps=600, schedule=Schedule(rate=6e-4, warmup=30)),
+        human_times=1.0,
         vocabulary=3000,
         max_length=24,
         augmentation=AugmentConfig(crop_min=0.5, flip=True, randaugment=False),
-        objective=Objective(momentum=0.99),
-        filter_objective=dataclasses.replace(RETRIEVAL, momentum=0.99),
-        pool=0.5,
-        rule=Rule(kind="human", share=0.8),
-        decoding=dataclasses.replace(NUCLEUS, max_length=24),
         captions=dataclasses.replace(BEAM, max_length=24),
-        seed=seed,
     )
 
 
