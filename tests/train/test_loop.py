@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +25,14 @@ from capfilt.train.loop import NotFinite, TrainConfig, fit
 from capfilt.train.schedule import Schedule
 from capfilt.weights import store
 
-TEXTS = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("ball", "box", "star")]
+TEXTS = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("ball", "big box", "star")]
 QUICK = TrainConfig(steps=6, batch=4, schedule=Schedule(rate=1e-3, warmup=2), log_every=1, checkpoint_s=0.0, clip=1.0)
 
 
-def setting(dropout: float = 0.1):
+def setting(dropout: float = 0.1, size: int = 4):
     tokenizer = TextTokenizer.train(TEXTS, 50)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-    batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, 4, seed=0, px=32)
+    batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, size, seed=0, px=32)
     tiny = PRESETS["tiny"]
     special = dataclasses.replace(
         tiny.special, dec=tokenizer.dec_id, enc=tokenizer.enc_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id
@@ -49,6 +50,19 @@ def run(out: Path, config: TrainConfig = QUICK, **changes) -> dict[str, torch.Te
     model, batches = setting()
     fit(model, batches, Objective(), dataclasses.replace(config, **changes), out, "test")
     return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+@pytest.mark.slow  # the compiler takes its minutes
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_a_compiled_step_is_the_same_work(tmp_path):
+    curves = []
+    for compiled in (False, True):
+        model, batches = setting(dropout=0.0, size=2)
+        assert len({batches[step].ids.shape for step in range(6)}) > 1, "texts of several lengths"
+        config = dataclasses.replace(QUICK, batch=2, compile=compiled)
+        fit(model, batches, Objective(), config, tmp_path / str(compiled), "test")
+        curves.append(np.array(curve(tmp_path / str(compiled))))
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5])

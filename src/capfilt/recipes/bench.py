@@ -4,8 +4,9 @@ import dataclasses
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +29,8 @@ STEPS: dict[str, tuple[str, int, str, float]] = {
     "train-step-base-224-fp32": ("base", 4, "fp32", 1.45),
     "train-step-base-224-bf16": ("base", 4, "bf16", 1.45),
 }
-WORDS = (8, 16)  # text lengths, uniform; web captions average 12 tokens
+KEYS = (16, 32, 64, 128, 256)  # attention with so many keys, on both sides of attention.PLAIN_KEYS
+LENGTHS = (8, 16)  # text lengths, uniform; web captions average 12 tokens
 
 
 def bench(short: bool, out: Path) -> dict[str, Any]:
@@ -43,6 +45,14 @@ def bench(short: bool, out: Path) -> dict[str, Any]:
         write_json(out / "results.json", results)
         row = results["rows"][name]
         print(f"{name}: {row['ratio']:.2f}x the plain step (goal {goal}), {row['ours_s'] * 1000:.0f} ms a step")
+    if not short:
+        results["rows"]["train-step-demo-compiled"] = row = compiled_ratio("train-step-demo-compiled", 9)
+        print(f"train-step-demo-compiled: {row['ratio']:.2f}x the same step, {row['compiling_s']:.0f} s to compile")
+        for keys in KEYS:
+            name = f"attention-{keys}-keys"
+            results["rows"][name] = row = kernel_ratio(name, keys, 9)
+            print(f"{name}: plain matmuls {row['ratio']:.2f}x the fused kernel")
+        write_json(out / "results.json", results)
     return results
 
 
@@ -56,29 +66,63 @@ def step_ratio(name: str, config: BlipConfig, size: int, precision: str, rounds:
     uniform = torch.rand(2, size, generator=generator("bench"))
 
     def our_step() -> dict[str, torch.Tensor]:
-        return ours.step(lambda m: m.losses(batch, objective, 0.4, uniform))
+        return ours.step(partial(ours.model.losses, batch, objective, 0.4, uniform))
 
     drawn = _drawn(config, batch, objective, uniform)
     fixed = padded(batch)
 
     def plain_step() -> dict[str, torch.Tensor]:
-        with _eager():
-            return plain.step(lambda m: plain_losses(m, fixed, objective, 0.4, drawn))
+        with _plain_keys(1 << 30):  # eager attention everywhere
+            return plain.step(partial(plain_losses, plain.model, fixed, objective, 0.4, drawn))
 
     first, second = our_step(), plain_step()
     worst = max(abs(first[k].item() - second[k].item()) for k in first)
     if worst > (1e-3 if precision == "fp32" else 5e-2):
         raise CheckFailed(f"{name}: the two steps differ by {worst:.2g} in a loss; they must be the same work")
     seconds = _by_turns(name, {"ours": our_step, "plain": plain_step}, rounds)
-    ratios = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
+    return {**_ratio(seconds, "plain", "ours"), "batch": size, "largest_loss_difference": worst}
+
+
+def compiled_ratio(name: str, rounds: int) -> dict[str, Any]:
+    """Seconds of the demo's step over seconds of the same step through torch.compile, and what compiling it took."""
+    config = dataclasses.replace(PRESETS["demo"], text=dataclasses.replace(PRESETS["demo"].text, dropout=0.0))
+    batches = [_batch(config, 64, below) for below in (16, 15, 14)]  # the second length makes it compile for any
+    eager, compiled = _Trainer(config, "fp32"), _Trainer(config, "fp32")
+    losses = torch.compile(compiled.model.losses)
+    uniform = torch.rand(2, 64, generator=generator("bench"))
+    began = time.perf_counter()
+    for batch in batches:
+        compiled.step(partial(losses, batch, Objective(), 0.4, uniform))
+    compiling = time.perf_counter() - began
+    works = {
+        "compiled": partial(compiled.step, partial(losses, batches[0], Objective(), 0.4, uniform)),
+        "eager": partial(eager.step, partial(eager.model.losses, batches[0], Objective(), 0.4, uniform)),
+    }
+    return {**_ratio(_by_turns(name, works, rounds), "eager", "compiled"), "compiling_s": round(compiling, 1)}
+
+
+def kernel_ratio(name: str, keys: int, rounds: int) -> dict[str, Any]:
+    """Seconds of torch's fused attention over seconds of plain matmuls, forward and backward, 12 heads of 64."""
+    random = generator("bench", keys)
+    q, k, v = (torch.randn(4096 // keys, 12, keys, 64, generator=random, requires_grad=True) for _ in range(3))
+
+    def attend(plain_up_to: int) -> None:
+        with _plain_keys(plain_up_to):
+            for _ in range(5):
+                attention.attend(q, k, v).sum().backward()
+
+    works = {"plain": lambda: attend(keys), "fused": lambda: attend(0)}
+    return _ratio(_by_turns(name, works, rounds), "fused", "plain")
+
+
+def _ratio(seconds: dict[str, list[float]], other: str, ours: str) -> dict[str, Any]:
+    ratios = [b / a for a, b in zip(seconds[ours], seconds[other], strict=True)]
     return {
         "ratio": round(median(ratios), 3),
         "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "ours_s": round(median(seconds["ours"]), 4),
-        "plain_s": round(median(seconds["plain"]), 4),
+        f"{ours}_s": round(median(seconds[ours]), 4),
+        f"{other}_s": round(median(seconds[other]), 4),
         "rounds": len(ratios),
-        "batch": size,
-        "largest_loss_difference": worst,
     }
 
 
@@ -90,19 +134,19 @@ class _Trainer:
         self.optimiser = torch.optim.AdamW(parameters, 1e-5, fused=True)
         self.autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
-    def step(self, losses: Callable[[Blip], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    def step(self, losses: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Forward, backward, update."""
         with self.autocast:
-            found = losses(self.model)
+            found = losses()
         torch.stack(list(found.values())).sum().backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return {k: v.detach() for k, v in found.items()}
 
 
-def _batch(config: BlipConfig, size: int) -> Batch:
+def _batch(config: BlipConfig, size: int, below: int = LENGTHS[1]) -> Batch:
     g = generator("bench", "batch")
-    lengths = torch.randint(*WORDS, (size,), generator=g)
+    lengths = torch.randint(LENGTHS[0], below, (size,), generator=g)
     longest = int(lengths.max())
     mask = (torch.arange(longest) < lengths[:, None]).long()
     ids = torch.randint(10, config.text.vocab - 2, (size, longest), generator=g) * mask
@@ -122,16 +166,16 @@ def _drawn(config: BlipConfig, batch: Batch, objective: Objective, uniform: torc
 
 
 @contextmanager
-def _eager() -> Iterator[None]:
+def _plain_keys(up_to: int) -> Iterator[None]:
     before = attention.PLAIN_KEYS
-    attention.PLAIN_KEYS = 1 << 30
+    attention.PLAIN_KEYS = up_to
     try:
         yield
     finally:
         attention.PLAIN_KEYS = before
 
 
-def _by_turns(name: str, works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def _by_turns(name: str, works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each work in each quiet round; a round in which others used the processor is done again."""
     seconds: dict[str, list[float]] = {k: [] for k in works}
     for work in works.values():
