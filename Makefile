@@ -6,7 +6,7 @@ EXTRAS ?=
 ARGS ?=
 PIP_ARGS ?=
 JOBS ?= 2
-DIR ?= ../shared/golden
+DIR ?= tests/golden/cases
 
 comma := ,
 BIN := .venv/bin
@@ -41,7 +41,7 @@ lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time every stage on this machine
+bench: $(STAMP) ## time the training step on this machine, against the plain way of writing it
 	$(BIN)/capfilt bench $(ARGS)
 
 golden: $(STAMP) ## our numbers against reference cases; DIR=folder

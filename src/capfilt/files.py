@@ -121,7 +121,8 @@ def lease(folder: Path | str) -> Iterator[None]:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             for leftover in folder.rglob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+                if re.fullmatch(r"\..+\.\d+\.tmp", leftover.name):  # as `atomic` names them: no other file goes
+                    leftover.unlink(missing_ok=True)
         yield
     finally:
         _HELD.discard(handle)

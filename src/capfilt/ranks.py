@@ -1,11 +1,19 @@
 """The other processes of a run, as an object that is handed over: objectives and models never look ranks up."""
 
-from collections.abc import Sequence
+import datetime
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from capfilt.runtime import device
+
+T = TypeVar("T")
+PATIENCE = datetime.timedelta(days=2)  # others wait while the first rank reads a collection or evaluates
 
 
 class _GatherWithGrad(torch.autograd.Function):
@@ -59,6 +67,23 @@ class Ranks:
         for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so on any rank."""
+        return bool(value if self.world == 1 else self.sum(torch.tensor(float(value), device=device())) > 0)
+
+    def first(self, value: bool) -> bool:
+        """Whether it is so on the first rank: what is asked of a disk that another rank may be writing to."""
+        return self.any(value and self.rank == 0)
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """The first rank works, then the others do the same and find it done."""
+        if self.rank:
+            self.barrier()
+            return work()
+        done = work()
+        self.barrier()
+        return done
+
     def barrier(self) -> None:
         """Waits for every rank."""
         if self.world > 1:
@@ -66,11 +91,15 @@ class Ranks:
 
 
 def from_environment() -> Ranks:
-    """Joins the group that `torchrun` describes; alone where there is none."""
-    import os
-
+    """Joins the group that `torchrun` describes, each rank on its own GPU where there are any; alone without one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return Ranks(dist.get_rank(), dist.get_world_size())
+        on_gpus = device().type == "cuda"
+        if on_gpus:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    if ranks.rank:
+        os.environ["CAPFILT_PROGRESS"] = "none"  # one bar is enough
+    return ranks

@@ -1,4 +1,4 @@
-"""Where and how the work runs: device, dtype (and why), seeds, ranks, memory. torch is imported only when asked for."""
+"""Where and how the work runs: device, seeds, memory. torch is imported only when asked for."""
 
 import contextlib
 import hashlib
@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from capfilt.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,13 @@ def device() -> "torch.device":
     name = os.environ.get("CAPFILT_DEVICE")
     if not name:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"CAPFILT_DEVICE={name}: torch cannot use it here ({reason})") from None
+    return found
 
 
 def peak_mib() -> int:

@@ -63,8 +63,8 @@ def test_every_bad_row_stands_in_the_ledger_with_its_reason(run, mixed):
 
 def test_the_page_shows_them(run, mixed):
     page = (run[0] / "report.html").read_text(encoding="utf-8")
-    assert f"{mixed[2].total()}" in page and "not_an_image" in page
-    assert "1 rows of the human pairs could not be used: not_an_image 1." in page  # lost teachers are told, too
+    assert f"{mixed[2].total()}" in page and "the file is not an image" in page
+    assert "1 row of the human pairs could not be used: the file is not an image (1)." in page  # lost teachers are told, too
     assert run[1].out.splitlines()[-1] == str(run[0] / "report.html")
 
 
@@ -176,3 +176,17 @@ def test_batches_of_one_image_and_a_filter_that_drops_all(capfilt, tmp_path):
     done = capfilt.run(*SMALL, "--pairs", tmp_path / "web", "--human", human, "--out", out, *words, *arms)
     assert done.code == 0, done.err
     assert read_json(out / "results.json")["counts"] == {"in": 8, "kept": 0, "replaced": 0, "dropped": 8, "failed": 0}
+
+
+def test_a_collection_that_changed_under_its_run(capfilt, tmp_path):
+    """The run refuses to mix two states of it; `eval`, which mixes nothing, reads it anew."""
+    rows = write_pairs(tmp_path / "web", 12)
+    write_pairs(tmp_path / "human", 20)
+    line = [*SMALL, "--pairs", tmp_path / "web", "--human", tmp_path / "human", "--out", tmp_path / "run"]
+    assert capfilt.run(*line).code == 0
+    measure = ["eval", tmp_path / "run", "--pairs", tmp_path / "web", "--json"]
+    before = capfilt.run(*measure).out
+    write_rows(tmp_path / "web", rows[:6])
+    assert capfilt.run(*measure).out != before
+    again = capfilt.run(*line, "--ablate", "human")
+    assert again.code == 2 and "changed since this run read it" in again.line()

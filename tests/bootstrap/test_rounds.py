@@ -1,12 +1,16 @@
 """The stages of a cycle: what each variant is trained on, what is noted, what a resumed cycle does not do again."""
 
 import dataclasses
+import os
+import subprocess
 import sys
 
 import pytest
 from PIL import Image
 
 from capfilt.bootstrap import rounds
+from capfilt.bootstrap.config import Sources
+from capfilt.bootstrap.measure import evaluate_run
 from capfilt.bootstrap.rounds import Cycle
 from capfilt.bootstrap.tell import is_told
 from capfilt.clean.decide import Rule
@@ -14,6 +18,7 @@ from capfilt.config import to_dict
 from capfilt.errors import ConfigError, DataError
 from capfilt.evaluate.cleaning import filter_report
 from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
+from capfilt.predict.decode import Decoding
 from capfilt.recipes import smoke
 
 SMOKE = dataclasses.replace(smoke(), web=20, test=4, human=10)
@@ -81,7 +86,7 @@ def test_noisy_pairs_of_known_truth_judge_the_filter(cycle, tmp_path):
     ]
     write_jsonl(tmp_path / "web.truth.jsonl", truth)
     write_json(cycle.out / "config.json", to_dict(SMOKE))
-    found = rounds.evaluate_run(cycle.out, tmp_path / "web.jsonl")["filter"]
+    found = evaluate_run(cycle.out, tmp_path / "web.jsonl")["filter"]
     scores = [row.score_web for row in rows]
     threshold = read_json(cycle.out / "stages.json")["ledger"]["threshold"]
     expected = filter_report(scores, cycle.web.match, cycle.web.kinds, threshold)
@@ -115,5 +120,80 @@ def test_a_report_needs_a_finished_run(cycle, tmp_path):
 def test_too_few_human_pairs_and_nothing_to_learn_from(tmp_path):
     with pytest.raises(DataError, match="9 human pairs are too few: 8 are held back"):
         Cycle(dataclasses.replace(SMOKE, human=1), tmp_path)
-    with pytest.raises(ConfigError, match="nothing to learn from"):
-        Cycle(dataclasses.replace(SMOKE, world=None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"world": None}, "nothing to learn from"),
+        ({"sources": Sources(human="human")}, "--human and --test go with --pairs"),
+        ({"sources": Sources(test="test")}, "--human and --test go with --pairs"),
+        ({"sources": Sources("web")}, "--pairs needs --human"),
+        ({"filter_rounds": 0}, "filter_rounds=0"),
+        ({"rerank": 0}, "rerank=0"),
+        ({"rule": Rule(share=0.0)}, "rule.share=0.0"),
+        ({"held_back": 0}, "held_back=0"),
+        ({"pool": 0.6, "near": 0.6}, "pool=0.6, near=0.6"),
+        ({"max_length": 1000}, "max_length=1000"),
+    ],
+)
+def test_what_cannot_be_is_said_before_hours_of_work(changes, line, tmp_path):
+    with pytest.raises(ConfigError, match=line):
+        rounds.bootstrap(dataclasses.replace(SMOKE, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_without_effect_do_not_make_another_run():
+    often = dataclasses.replace(SMOKE, pretrain=dataclasses.replace(SMOKE.pretrain, checkpoint_s=0.0, workers=2))
+    assert often.outcome() == SMOKE.outcome()
+    longer = dataclasses.replace(SMOKE, pretrain=dataclasses.replace(SMOKE.pretrain, steps=7))
+    assert longer.outcome() != SMOKE.outcome()
+
+
+def test_paths_are_found_again_from_another_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert Sources("web", "s3://bucket/human").absolute() == Sources(str(tmp_path / "web"), "s3://bucket/human")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tied": True},  # Table 4
+        {"decoding": Decoding(method="beam", repetition_penalty=1.0, max_length=12)},  # Table 2
+        {"rule": Rule(kind="top", share=0.5)},
+        {"captioner_learns": "human", "filter_rounds": 1},
+        {"rule": Rule(kind="top", share=0.9, best=True)},
+    ],
+    ids=["tied", "beam", "top", "paper", "best"],
+)
+def test_other_ways_through_the_cycle(changes, tmp_path):
+    cycle = Cycle(dataclasses.replace(SMOKE, **changes), tmp_path)
+    counted = {"kept": 0, "replaced": 0, "dropped": 0}
+    for row in cycle.ledger:
+        counted[row.decision] += 1
+    assert sum(counted.values()) == 20 and all(row.text_synthetic is not None for row in cycle.ledger)
+    rule = cycle.config.rule
+    if rule.kind == "top" and not rule.best:
+        assert counted["kept"] == pytest.approx(20 * rule.share, abs=1)
+    if rule.best:  # what the filter alone would keep does not hang on the captioner
+        alone = len(cycle.table("filter")) - len(cycle.human)
+        assert alone == pytest.approx(20 * rule.share, abs=1) and not any(
+            row.keep_web and row.keep_synthetic for row in cycle.ledger
+        )
+    if cycle.config.tied:
+        assert cycle.captioner is cycle.filter
+
+
+def test_two_processes_run_the_cycle_together(tmp_path):
+    """`torchrun` of two on one machine: the same stages, each row cleaned by one of them, one report."""
+    port = 20000 + os.getpid() % 20000 + 1
+    line = [sys.executable, "-m", "capfilt", "bootstrap", "--recipe", "smoke", "--out", str(tmp_path / "run")]
+    line += ["--set", "web=1200", "--set", "human=10", "--set", "test=4"]
+    shared = dict(os.environ, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    places = [dict(shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
+    both = [subprocess.Popen(line, env=place, stdout=subprocess.PIPE, text=True) for place in places]
+    told = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert told[0].strip().endswith("report.html") and not told[1]
+    counts = read_json(tmp_path / "run/results.json")["counts"]
+    assert counts["in"] == 1200 == sum(counts.values()) - counts["in"]

@@ -47,7 +47,7 @@ def test_margin_best_and_missing_texts():
 def test_the_reason_says_what_the_filter_thought():
     row = decide(dataclasses.replace(ROW, score_web=0.31, score_synthetic=0.72), 0.5, Rule())
     assert row.reason == (
-        "the filter gave the web text 0.31 (< 0.50); the filter gave the synthetic text 0.72 (≥ 0.50)"
+        "the filter gave the web text 0.310 (< 0.500); the filter gave the synthetic text 0.720 (≥ 0.500)"
     )
     assert "not judged" in decide(dataclasses.replace(ROW, score_web=None), 0.5, Rule()).reason
 

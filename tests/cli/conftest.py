@@ -36,20 +36,20 @@ class Below:
         if self.error is not None:
             raise self.error
 
-    def bootstrap(self, config: Any, out: Path, variants: tuple[str, ...]) -> str:
+    def bootstrap(self, config: Any, out: Path, variants: tuple[str, ...], ranks: Any) -> str:
         self.note("bootstrap", config, out, variants)
         return "result"
 
-    def evaluate_run(self, run: Path, pairs: Path | None) -> dict[str, Any]:
-        self.note("evaluate_run", run, pairs)
+    def evaluate_run(self, run: Path, pairs: str | None, extras: list[str]) -> dict[str, Any]:
+        self.note("evaluate_run", run, pairs, extras)
         return self.scores
 
     def rewrite_report(self, run: Path) -> Path:
         self.note("rewrite_report", run)
         return run / "report.html"
 
-    def run(self, name: str, out: Path, sets: list[str], pairs: str | None = None) -> None:
-        self.note("run", name, out, sets, pairs)
+    def run(self, name: str, out: Path, sets: list[str], *sources: str | None) -> None:
+        self.note("run", name, out, sets, *sources)
 
     def bench(self, short: bool, out: Path) -> None:
         self.note("bench", short, out)
@@ -76,13 +76,13 @@ def below(monkeypatch) -> Below:
 
     recipes = {"RECIPES": {"demo": demo}, "run": fake.run}
     recipes["bench"], recipes["study"] = SimpleNamespace(bench=fake.bench), SimpleNamespace(study=fake.study)
-    rounds = SimpleNamespace(
-        bootstrap=fake.bootstrap, evaluate_run=fake.evaluate_run, rewrite_report=fake.rewrite_report
-    )
+    rounds = SimpleNamespace(bootstrap=fake.bootstrap, rewrite_report=fake.rewrite_report)
+    measure = SimpleNamespace(evaluate_run=fake.evaluate_run)
     rooms: dict[str, dict[str, Any]] = {
         "capfilt.recipes": recipes,
-        "capfilt.bootstrap": {"rounds": rounds},
+        "capfilt.bootstrap": {"rounds": rounds, "measure": measure},
         "capfilt.bootstrap.rounds": vars(rounds),
+        "capfilt.bootstrap.measure": vars(measure),
         "capfilt.report.page": {"terminal_table": lambda report: f"[table of {report}]"},
         "capfilt.weights.golden": {"check": fake.check},
     }

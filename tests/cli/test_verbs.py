@@ -55,20 +55,20 @@ def test_default_out():
 
 def test_train(capfilt, below):
     assert capfilt("train", "--list") == (0, "demo  Scenes that are drawn.\n", "")
-    code, out, _ = capfilt("train", "demo", "--set", "steps=2", "--pairs", "p")
+    code, out, _ = capfilt("train", "demo", "--set", "steps=2", "--pairs", "p", "--human", "h", "--test", "t")
     assert (code, out) == (0, "runs/demo\n")
-    assert below.asked == [("run", "demo", Path("runs/demo"), ["steps=2"], "p")]
+    assert below.asked == [("run", "demo", Path("runs/demo"), ["steps=2"], "p", "h", "t")]
     code, _, err = capfilt("train")
     assert code == 2 and "--list" in err
 
 
 def test_eval_as_a_table_and_as_json(capfilt, below):
     code, out, _ = capfilt("eval", "runs/x")
-    assert code == 0 and below.asked == [("evaluate_run", Path("runs/x"), None)]
+    assert code == 0 and below.asked == [("evaluate_run", Path("runs/x"), None, [])]
     rows = [row.split() for row in out.splitlines() if row.strip()]
     assert ["retrieval.r1", "0.5"] in rows and ["images", "1000"] in rows
-    code, out, _ = capfilt("eval", "runs/x", "--pairs", "p", "--json")
-    assert below.asked[1] == ("evaluate_run", Path("runs/x"), Path("p"))
+    code, out, _ = capfilt("eval", "runs/x", "--pairs", "p", "--extra", "meteor", "--json")
+    assert below.asked[1] == ("evaluate_run", Path("runs/x"), "p", ["meteor"])
     assert json.loads(out) == below.scores
 
 
@@ -103,9 +103,10 @@ def test_golden_fails_on_one_case_or_none(capfilt, below):
 
 
 CALLED = {
-    "capfilt.bootstrap.rounds:bootstrap": ("config", "out", ("noisy",)),
-    "capfilt.bootstrap.rounds:evaluate_run": ("run", None),
+    "capfilt.bootstrap.rounds:bootstrap": ("config", "out", ("noisy",), "ranks"),
+    "capfilt.bootstrap.measure:evaluate_run": ("run", None, []),
     "capfilt.bootstrap.rounds:rewrite_report": ("run",),
+    "capfilt.recipes:run": ("name", "out", [], "pairs", "human", "test"),
     "capfilt.recipes.bench:bench": (True, "out"),
     "capfilt.recipes.study:study": (5, "out"),
     "capfilt.report.page:terminal_table": ("report",),

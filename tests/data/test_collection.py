@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 from capfilt.data.collection import from_source, from_world
-from capfilt.data.decoders import Decoders
+from capfilt.data.decoders import Decoded, Decoders
 from capfilt.data.world import World, WorldConfig
-from capfilt.errors import DataError, ImageError
+from capfilt.errors import ConfigError, DataError, ImageError
 from capfilt.files import read_json
 
 PX = 16
@@ -80,6 +81,50 @@ def test_a_row_a_text_as_web_pairs_are_judged(tmp_path, source):
     assert found.keys == ("red.png", "red.png#1", "blue.png")
     assert found.texts == (("a red thing",), ("red all over",), ("a blue thing",))
     assert np.array_equal(found.pictures[0], found.pictures[1])
+    assert found.table().image.tolist() == [0, 0, 2]  # one picture is nobody's hard negative
+    assert found.table([["said"], [], ["seen", "said"]]).image.tolist() == [0, 2, 2]
+    assert found.part(1).table().image.tolist() == [0, 1]
+
+
+@pytest.fixture
+def one_a_row(tmp_path) -> str:
+    """A table with a caption a row, three rows of each of two images; one image has two names."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for name, colour in (("red.png", (255, 0, 0)), ("blue.png", (0, 0, 255)), ("azure.png", (0, 0, 255))):
+        (folder / name).write_bytes(png(colour))
+    rows = ["red.png,one", "blue.png,two", "red.png,three", "red.png,four", "azure.png,two", "blue.png,five"]
+    (folder / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    return str(folder / "pairs.csv")
+
+
+def test_rows_of_one_image_are_one_image_with_their_texts(tmp_path, one_a_row, monkeypatch):
+    monkeypatch.setattr("capfilt.data.collection.BATCH", 2)
+    found = from_source(one_a_row, tmp_path / "out", PX, workers=1)
+    assert found.keys == ("red.png", "blue.png") and found.pictures.shape == (2, PX, PX, 3)
+    assert found.texts == (("one", "three", "four"), ("two", "five"))
+    web = from_source(one_a_row, tmp_path / "web", PX, one_text=True, workers=1)
+    assert web.keys == ("red.png", "blue.png", "red.png@2", "red.png@3", "azure.png", "blue.png@2")
+    assert web.table().image.tolist() == [0, 1, 0, 0, 1, 1]
+
+
+def test_texts_of_known_truth_stay_rows_of_their_own(tmp_path):
+    rows = [{"file": "red.png", "text": text} for text in ("red", "blue")]
+    path = write(tmp_path / "known", {"red.png": png((255, 0, 0))}, rows)
+    truth = [json.dumps({**row, "kind": row["text"], "match": row["text"] == "red"}) + "\n" for row in rows]
+    (tmp_path / "known/captions.truth.jsonl").write_text("".join(truth), encoding="utf-8")
+    found = from_source(path, tmp_path / "out", PX, workers=1)
+    assert found.texts == (("red",), ("blue",)) and found.match == (True, False)
+
+
+def test_what_is_odd_but_used_is_counted(tmp_path):
+    grey = [Image.new("L", (40, 200), shade) for shade in (0, 255)]
+    data = io.BytesIO()
+    grey[0].save(data, "GIF", save_all=True, append_images=grey[1:])
+    rows = [{"file": "a.gif", "captions": ["long " * 2000]}, {"file": "a.gif", "captions": ["a\u202eb"]}]
+    found = from_source(write(tmp_path / "odd", {"a.gif": data.getvalue()}, rows), tmp_path / "out", PX, workers=1)
+    assert found.notes == {"text_truncated": 1, "animated": 1, "odd_aspect": 1, "bidi_stripped": 1}
+    assert found.part(0, 1).notes == found.notes and found.part(1).notes == {}
 
 
 def test_read_once_and_again_when_asked_for_something_else(tmp_path, source):
@@ -88,8 +133,30 @@ def test_read_once_and_again_when_asked_for_something_else(tmp_path, source):
     mark = (out / "pictures.npy").stat().st_mtime_ns
     from_source(source, out, PX, workers=1)
     assert (out / "pictures.npy").stat().st_mtime_ns == mark
-    assert from_source(source, out, 8, workers=1).pictures.shape == (2, 8, 8, 3)
+    assert from_source(source, out, 8, workers=1, anew=True).pictures.shape == (2, 8, 8, 3)
     assert sorted(path.name for path in out.iterdir()) == ["pictures.npy", "rows.json"]
+
+
+def test_a_source_that_changed_is_read_anew_or_refused(tmp_path, source):
+    out = tmp_path / "out"
+    before = from_source(source, out, PX, workers=1)
+    with open(Path(source) / "captions.jsonl", "a", encoding="utf-8") as table:
+        table.write(json.dumps({"file": "blue.png", "captions": ["more of it"]}) + "\n")
+    with pytest.raises(ConfigError, match=r"changed since this run read it\. Use another --out, or put it back"):
+        from_source(source, out, PX, workers=1)
+    with pytest.raises(ConfigError, match="changed since"):
+        from_source(source, out, PX, workers=1, text="captions")
+    assert read_json(out / "rows.json")["texts"] == [list(texts) for texts in before.texts]
+    assert from_source(source, out, PX, workers=1, anew=True).texts[1] == ("a blue thing", "more of it")
+
+
+def test_what_was_read_outlives_its_source(tmp_path, source):
+    found = from_source(source, tmp_path / "out", PX, workers=1)
+    shutil.rmtree(source)
+    assert from_source(source, tmp_path / "out", PX).texts == found.texts
+    for how in ({"path": source, "anew": True}, {"path": f"{source}2"}):
+        with pytest.raises(DataError, match="no such file or folder"):
+            from_source(out=tmp_path / "out", px=PX, **how)
 
 
 def test_many_rows_keep_their_order(tmp_path):
@@ -132,10 +199,10 @@ def test_a_decoder_that_dies_costs_its_row_alone():
     images = [png((9, 9, 9)), b"abort", png((8, 8, 8)), b"leave", b"<html>", *[png((7, 7, 7))] * 4]
     with Decoders(2, PX, command) as decoders:
         found = list(decoders.decode(images))
-    assert [type(x) for x in found] == [bytes, ImageError, bytes, ImageError, ImageError, *[bytes] * 4]
+    assert [type(x) for x in found] == [Decoded, ImageError, Decoded, ImageError, ImageError, *[Decoded] * 4]
     assert [x.reason for x in found if isinstance(x, ImageError)] == ["decoder_crash", "decoder_crash", "not_an_image"]
     assert "SIGABRT" in str(found[1]) and "exit code 3" in str(found[3])
-    assert found[2] == bytes([8]) * (PX * PX * 3)
+    assert found[2] == Decoded(bytes([8]) * (PX * PX * 3), ("too_small",))
 
 
 def test_decoders_leave_when_nobody_asks_any_more():

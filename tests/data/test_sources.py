@@ -3,27 +3,19 @@ import gzip
 import io
 import json
 import tarfile
-import warnings
 from collections import Counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pyarrow import parquet
 
-from capfilt.data.sources import Failure, open_source, read_pairs
+from capfilt.data.sources import open_source
 from capfilt.errors import DataError
 from capfilt.inputs.images import decode
-from capfilt.pair import Pair
 
-
-def jpg(shade=0):
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
+from .conftest import jpg, read, reasons, texts
 
 
 def put(folder, **files):
@@ -37,19 +29,6 @@ def put(folder, **files):
 
 def lines(*rows):
     return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-
-
-def read(path, **options):
-    items = list(open_source(path, **options).read())
-    return [i for i in items if isinstance(i, Pair)], [i for i in items if isinstance(i, Failure)]
-
-
-def texts(pairs):
-    return {pair.key: pair.texts for pair in pairs}
-
-
-def reasons(failures):
-    return {failure.key: failure.reason for failure in failures}
 
 
 # Layouts
@@ -99,13 +78,10 @@ def test_images_with_sidecars(tmp_path):
     assert reasons(failures) == {"d.jpg": "no_text", "e.txt": "no_image", "g.txt": "no_image", "h.jpg": "no_text"}
 
 
-def test_images_without_captions_on_demand(tmp_path):
+def test_images_without_captions(tmp_path):
     put(tmp_path, a_jpg=jpg(), b_png=jpg())
     with pytest.raises(DataError, match="2 images but no captions"):
         open_source(tmp_path)
-    pairs, failures = read(tmp_path, need_text=False)
-    assert texts(pairs) == {"a.jpg": (), "b.png": ()} and not failures
-    assert texts(read(tmp_path / "a.jpg", need_text=False)[0]) == {"a.jpg": ()}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "jsonl.gz", "csv.gz", "parquet"])
@@ -263,7 +239,8 @@ def test_csv_rows_that_do_not_fit(tmp_path):
 
 def test_missing_columns_are_named(tmp_path):
     put(tmp_path, t_csv="file,words\na.jpg,x\n", u_csv="photo,text\na.jpg,x\n")
-    with pytest.raises(DataError, match="no text column found among file, words"):
+    advice = "no text column found among file, words. Name it with `--set sources.text=COLUMN`"
+    with pytest.raises(DataError, match=advice):
         read(tmp_path / "t.csv")
     with pytest.raises(DataError, match="no image column found among photo, text"):
         read(tmp_path / "u.csv")
@@ -311,14 +288,15 @@ def test_nothing_usable_is_one_clear_line(tmp_path):
         open_source("nosuchprotocol://x/y.jsonl")
 
 
-def test_read_pairs_counts_what_it_leaves_out(tmp_path):
-    put(tmp_path, a_jpg=jpg(), t_jsonl=lines({"file": "a.jpg", "text": "x"}, {"file": "b.jpg", "text": "y"}))
-    with pytest.warns(UserWarning, match=r"1 rows could not be used \(missing_file 1\)"):
-        assert [p.key for p in read_pairs(tmp_path / "t.jsonl")] == ["a.jpg"]
-    put(tmp_path, t_jsonl=lines({"file": "a.jpg", "text": "x"}))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(list(read_pairs(tmp_path / "t.jsonl"))) == 1
+def test_the_state_of_a_source_is_that_of_its_files_and_their_truth(tmp_path):
+    put(tmp_path, a_jpg=jpg(), t_jsonl=lines({"file": "a.jpg", "text": "x"}))
+    states = [open_source(tmp_path / "t.jsonl").state()]
+    assert open_source(tmp_path / "t.jsonl").state() == states[0]
+    (tmp_path / "t.truth.jsonl").write_text(lines({"file": "a.jpg", "text": "x", "kind": "clean", "match": True}))
+    states.append(open_source(tmp_path / "t.jsonl").state())
+    put(tmp_path, t_jsonl=lines({"file": "a.jpg", "text": "another"}))
+    states.append(open_source(tmp_path / "t.jsonl").state())
+    assert states[0] != states[1] != states[2]
 
 
 def test_bytes_are_read_only_as_their_row_is_reached(tmp_path):

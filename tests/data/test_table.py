@@ -1,5 +1,7 @@
 """Batches as a function of the step: order, ranks, repeats, near misses."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -38,14 +40,41 @@ def test_a_batch_may_cross_the_end_of_an_epoch(tokenizer):
 
 
 def test_two_ranks_see_the_joint_batch(tokenizer):
-    joint = Batches(table(), tokenizer, 4, seed=1, px=8)[5]
-    parts = []
-    for rank in range(2):
-        batches = Batches(table(), tokenizer, 4, seed=1, px=8)
-        batches.rank, batches.world = rank, 2
-        parts.append(batches[5])
-    assert torch.equal(joint.pixels, torch.cat([p.pixels for p in parts]))
-    assert torch.equal(joint.text_id, torch.cat([p.text_id for p in parts]))
+    texts = [[f"{t}{' box' * (i % 3)}"] for i, t in enumerate(TEXTS)]
+    wrong = Unmatched(pool=0.3, near=0.3, texts=("red box",))
+    batches = Batches(PairTable.of(pictures(9), texts), tokenizer, 4, seed=1, px=8, unmatched=wrong)
+    differ = False
+    for step in range(9):
+        batches.rank, batches.world = 0, 1
+        joint, parts = batches[step], []
+        for batches.rank in range(2):
+            batches.world = 2
+            parts.append(batches[step])
+        for name, whole in vars(joint).items():
+            shares = [getattr(part, name) for part in parts]
+            assert shares == [None, None] if whole is None else torch.equal(whole, torch.cat(shares)), name
+        longest = [int(part.mask.sum(1).max()) for part in parts]
+        differ |= longest[0] != longest[1]
+    assert differ, "no step whose ranks would pad to another length"
+
+
+def test_loaders_in_processes_of_their_own_get_the_same_batches(tokenizer):
+    batches = Batches(table(), tokenizer, 4, seed=1, px=8)
+    first = batches[2]
+    sent = pickle.loads(pickle.dumps(batches))
+    assert torch.equal(sent[2].image_id, first.image_id) and torch.equal(sent[2].ids, first.ids)
+
+
+def test_texts_that_read_the_same_have_one_id(tokenizer):
+    texts = ["A red ball .", "a red ball", "a blue ball", "a red ball star"]
+    tokens = Tokens(texts, tokenizer, len(tokenizer.encode(["a red ball"])[0]))
+    assert tokens.id.tolist() == [0, 0, 1, 0]  # the last one is cut
+    assert tokens.row(1).tolist() == tokenizer.encode(["a blue ball"])[0].tolist()
+
+
+def test_rows_that_show_one_picture_have_one_image():
+    part = PairTable.of(pictures(4), [["a"], ["b", "c"], [], ["d"]], np.array([7, 5, 7, 7]))
+    assert part.image.tolist() == [0, 1, 1, 0]
 
 
 def test_joined_tables_share_their_pictures_and_keep_their_rows():
@@ -89,6 +118,17 @@ def test_unmatched_rows_come_in_their_shares(tokenizer):
             seen[kind] += 1
     assert seen["pool"] == pytest.approx(400, abs=60)
     assert seen["near"] == pytest.approx(200, abs=50)
+
+
+def test_a_rows_own_text_is_no_unmatched_one(tokenizer):
+    pool = Unmatched(pool=1.0, texts=("A red ball!", "a blue box"))
+    batches = Batches(table(), tokenizer, 9, seed=3, px=8, unmatched=pool)
+    own, given = tokenizer.encode(["a red ball"])[0].tolist(), {True: set(), False: set()}
+    for step in range(20):
+        batch = batches[step]
+        for ids, mask, extra in zip(batch.ids, batch.mask, batch.extra_ids, strict=True):
+            given[ids[mask.bool()].tolist() == own].add(extra.tolist() == own)
+    assert given == {True: {False}, False: {True, False}}
 
 
 def test_what_cannot_be_trained_on_says_so(tokenizer):

@@ -4,22 +4,16 @@ import os
 import pickle
 import tarfile
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from capfilt.data.sources import Failure, open_source
 from capfilt.data.tar_shards import expand, split_name
 from capfilt.errors import DataError
 from capfilt.pair import Pair
 
-
-def jpg(shade=0):
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
+from .conftest import jpg, read, reasons, texts
 
 
 def shard(path, members, **options):
@@ -31,19 +25,6 @@ def shard(path, members, **options):
             info.size = len(data or b"")
             tar.addfile(info, io.BytesIO(data) if data is not None else None)
     return path
-
-
-def read(path, **options):
-    items = list(open_source(path, **options).read())
-    return [i for i in items if isinstance(i, Pair)], [i for i in items if isinstance(i, Failure)]
-
-
-def texts(pairs):
-    return {pair.key: pair.texts for pair in pairs}
-
-
-def reasons(failures):
-    return {failure.key: failure.reason for failure in failures}
 
 
 def test_webdataset_shards(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from capfilt.data.collection import Collection, from_world
 from capfilt.data.world import World, WorldConfig
 from capfilt.errors import DataError
-from capfilt.evaluate.model import at_px, evaluate
+from capfilt.evaluate.model import Evaluation, at_px, evaluate
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
 from capfilt.predict.decode import Decoding
@@ -85,6 +85,8 @@ def test_several_captions_an_image(scenes):
     found = evaluate(model, wide, GREEDY, k=3)
     assert len(found.per_query["tr1"]) == 6
     assert len(found.per_query["ir1"]) == sum(map(len, wide.texts))
+    assert found.text_image == [i for i, texts in enumerate(wide.texts) for _ in texts]  # what intervals group by
+    assert Evaluation({}, {}, []).text_image == []  # files of older runs lack it
 
 
 def test_one_image_is_too_few(scenes):

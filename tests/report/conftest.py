@@ -1,5 +1,7 @@
 """A made-up run with everything a report can show, hostile captions included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ HOSTILE = (
     "",
     "👩‍👩‍👧 ein Mädchen, 女の子, بنت",
 )
+JUDGED = "the filter gave the web text 0.040 (< 0.500); the filter gave the synthetic text 0.910 (≥ 0.500)"
 
 
 def picture(seed: int, size: int = 48) -> np.ndarray:
@@ -39,11 +42,12 @@ def cards() -> list[Card]:
     ]
     made += [
         Card("dropped", picture(31), bad, good, 0.4996, 0.11, kind="swapped", truth_web=(1, 4), truth_synthetic=(2, 4)),
-        Card("dropped", picture(32, 400), None, good, None, 0.2),
-        Card("failed", None, good, reason="truncated"),
-        Card("failed", None, None, reason="the file holds 3 of 4,096 bytes"),
+        Card("dropped", picture(32, 96), None, good, None, 0.2),
+        Card("failed", None, good, reason="truncated: PNG of 99 bytes stops early"),
+        Card("failed", None, None, reason="no_text: captions.jsonl:3: no caption"),
     ]
-    return made + [Card("dropped", picture(40 + i), t, t, 0.1, 0.1, reason="", kind=t) for i, t in enumerate(HOSTILE)]
+    made = [replace(card, reason=card.reason or JUDGED) for card in made]
+    return made + [Card("dropped", picture(40 + i), t, t, 0.1, 0.1, reason=t, kind=t) for i, t in enumerate(HOSTILE)]
 
 
 def full_report() -> Report:
@@ -54,14 +58,19 @@ def full_report() -> Report:
     roc = np.linspace(0, 1, 60)
     return Report(
         title="Demo: drawn scenes",
+        drawn=True,
+        models={"noisy": "human pairs and all web pairs", "filter": "human pairs and kept web texts"},
+        cleaners="Two copies of the first model, trained further on the human pairs, became captioner and filter.",
         subtitle="12,000 noisy pairs, two models, one cleaning, seed 0",
         counts=Counts(12000, 4870, 4911, 2209, 10),
         metrics=(
-            Metric("tr1", 0.381, 0.452, (0.071, 0.052, 0.090), {"no captioner": 0.431, "no filter": 0.377}),
-            Metric("ir1", 0.302, 0.371, (0.069, 0.051, 0.088), {"no captioner": 0.341, "no filter": 0.311}),
-            Metric("cider", 0.812, 1.104, (0.292, 0.210, 0.371), {"no captioner": 0.944, "no filter": 0.801}),
-            Metric("truth", 0.802, 0.921, (0.119, 0.101, 0.140), {"no captioner": 0.861}),
-            Metric("coverage", 0.651, 0.643, (-0.008, -0.021, 0.006), {"no captioner": 0.64}),
+            Metric("tr1", 0.381, 0.452, (0.071, 0.052, 0.090), {"filter": 0.431, "seven": 0.377}),
+            Metric("ir1", 0.302, 0.371, (0.069, 0.051, 0.088), {"filter": 0.341, "seven": 0.311}),
+            Metric("cider", 0.812, 1.104, (0.292, 0.210, 0.371), {"filter": 0.944, "seven": 0.801}),
+            Metric("truth", 0.802, 0.921, (0.119, 0.101, 0.140), {"filter": 0.861}),
+            Metric("coverage", 0.651, 0.643, (-0.008, -0.021, 0.006), {"filter": 0.64}),
+            Metric("bleu4", 0.405, 0.472),
+            Metric("itc_tr1", 0.036, 0.73),
         ),
         filter=Filter(
             0.5,
@@ -70,6 +79,7 @@ def full_report() -> Report:
             0.996,
             0.931,
             0.884,
+            {"auc_swap": (0.981, 0.977, 0.984)},
             {
                 "clean": (4010, 4300),
                 "padded": (610, 700),
@@ -82,21 +92,20 @@ def full_report() -> Report:
         scores_by_truth=[
             ("matching", draw.beta(8, 1.5, 5000)),
             ("swapped", draw.beta(1, 9, 4900)),
-            ("one wrong word", draw.beta(2, 3, 1100)),
+            ("attribute", draw.beta(2, 3, 1100)),
         ],
-        roc={"swapped": [(x, x**0.06) for x in roc], "one wrong word": [(x, x**0.3) for x in roc]},
+        roc={"swapped": [(x, x**0.06) for x in roc], "attribute": [(x, x**0.3) for x in roc]},
         losses={
-            "model 0/itc": [*zip(steps, fall, strict=True)],
-            "model 0/itm": [*zip(steps, fall / 9, strict=True)],
-            "model 0/lm": [*zip(steps, fall * 0.7, strict=True)],
-            "model 1/itc": [(0, 6.5), (100, 4.2), (200, 3.1)],
+            "models/noisy/itc": [*zip(steps, fall, strict=True)],
+            "models/noisy/itm": [*zip(steps, fall / 9, strict=True)],
+            "models/noisy/lm": [*zip(steps, fall * 0.7, strict=True)],
+            "models/bootstrapped/itc": [(0, 6.5), (100, 4.2), (200, 3.1)],
         },
         gallery=cards(),
         settings={"seed": 0, "model": {"width": 128, "depth": 4, "note": HOSTILE[0]}, "clean": {"threshold": 0.5}},
-        stages={"pre-train model 0": 192.1, "fine-tune": 61.0, "caption and filter": 84.4, "pre-train model 1": 190.8},
+        stages={"models/noisy": 192.1, "cleaners/filter-1": 61.0, "clean/web": 84.4, "models/bootstrapped": 190.8},
         seconds=588.2,
         peak_mib=2110,
-        command="capfilt bootstrap --recipe demo --seed 0",
         machine="2 cores",
         notes=("Measured once, with one seed.",),
     )

@@ -120,7 +120,7 @@ def test_lengths_that_differ_are_refused():
 
 
 def test_long_loss_curves_are_smoothed_with_a_band(report):
-    long, short = (figures(report)[f"losses-model-{k}"].series[0] for k in (0, 1))
+    long, short = (figures(report)[f"losses-models-{name}"].series[0] for name in ("noisy", "bootstrapped"))
     assert len(long.x) == 80 and all(a <= m <= b for a, m, b in zip(long.low, long.y, long.high, strict=True))
     assert len(short.x) == 3 and short.low is None
 

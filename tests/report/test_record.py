@@ -10,7 +10,8 @@ from rich.console import Console
 
 from capfilt.errors import CheckFailed
 from capfilt.report import Counts, Metric, Report, results_json, terminal_table
-from capfilt.report.words import duration, summary
+from capfilt.report.story import summary
+from capfilt.report.words import duration, score_text
 
 
 def test_results_have_exactly_the_promised_names(report):
@@ -40,13 +41,19 @@ def test_counts_must_add_up():
 def test_a_percent_given_as_a_share_is_refused():
     with pytest.raises(CheckFailed, match=r"tr1 is 45\.2, but a share lies between 0 and 1"):
         Metric("tr1", 45.2)
-    assert Metric("tr1", 45.2, unit="percent").unit == "percent"
+    assert Metric("cider", 1.8).unit == Metric("bleu4").unit == "points"
+
+
+def test_a_score_never_reads_as_its_bar():
+    assert score_text(0.73, 0.242) == "0.73" and score_text(0.5, 0.5) == "0.50" and score_text(0.2, None) == "0.20"
+    assert score_text(0.24191, 0.24197) == "0.2419 (bar 0.2420)" and score_text(0.238, 0.242) == "0.238 (bar 0.242)"
 
 
 def test_terminal_table_shows_both_models_and_the_gain(report):
     console = Console(width=140, record=True, color_system=None, file=io.StringIO())
     console.print(terminal_table(report))
     text = console.export_text()
+    assert "first model" in text and "→ second model" in text and "filter only" in text
     row = next(line for line in text.splitlines() if "TR@1" in line)
     assert row.index("38.1 %") < row.index("45.2 %") < row.index("+7.1 [+5.2, +9.0]") < row.index("43.1 %")
     assert "12,000 pairs in = 4,870 kept + 4,911 replaced + 2,209 dropped + 10 failed" in text
@@ -54,18 +61,17 @@ def test_terminal_table_shows_both_models_and_the_gain(report):
 
 def test_names_with_brackets_are_not_read_as_markup(bare):
     console = Console(width=140, record=True, color_system=None, file=io.StringIO())
-    console.print(
-        terminal_table(replace(bare, metrics=(Metric("m", 0.1, 0.2, extra={"[red]x[/]": 0.3}, label="[bold]a"),)))
-    )
+    console.print(terminal_table(replace(bare, metrics=(Metric("[bold]a", 0.1, 0.2, extra={"[red]x[/]": 0.3}),))))
     text = console.export_text()
     assert "[red]x[/]" in text and "[bold]a" in text
 
 
 def test_summary_says_what_the_numbers_say(report):
     words = dict(summary(report))
-    assert "12,000 images" in words["What went in"] and "2,000 pairs written by people" in words["What went in"]
+    assert "12,000 web pairs: drawn" in words["What went in"] and "2,000 human pairs: drawn" in words["What went in"]
+    assert "Two copies of the first model" in words["What the captioner wrote"]
     assert "11,990 new texts" in words["What the captioner wrote"]
-    assert "Truth rose from 46.1 % to 94.3 %." in words["What the filter threw out"]
+    assert "The true share of what the texts say rose from 46.1 % to 94.3 %." in words["What the filter threw out"]
     assert "45.2 % of the test images (first model: 38.1 %), clearly better" in words["What it brought"]
 
 

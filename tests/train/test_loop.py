@@ -34,12 +34,9 @@ def setting(dropout: float = 0.1, size: int = 4):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
     batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, size, seed=0, px=32)
     tiny = PRESETS["tiny"]
-    special = dataclasses.replace(
-        tiny.special, dec=tokenizer.dec_id, enc=tokenizer.enc_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id
-    )
-    text = dataclasses.replace(tiny.text, vocab=len(tokenizer), dropout=dropout)
+    config = dataclasses.replace(tiny, text=dataclasses.replace(tiny.text, dropout=dropout)).with_words(tokenizer)
     torch.manual_seed(0)
-    return Blip(dataclasses.replace(tiny, text=text, special=special)).init_weights(), batches
+    return Blip(config).init_weights(), batches
 
 
 def curve(out: Path) -> list[tuple]:
@@ -137,9 +134,37 @@ def test_how_often_it_saves_or_loads_does_not_matter(tmp_path):
     assert all(torch.equal(once[k], other[k]) for k in once)
 
 
-def test_accumulated_halves_take_one_step_for_two(tmp_path):
-    run(tmp_path, steps=2, accumulate=2)
-    assert [row[0] for row in curve(tmp_path)] == [1, 2]
+def test_accumulated_halves_are_one_batch(tmp_path):
+    """Two batches of 2 ask of the language loss what one of 4 does: ITC and ITM differ, they compare within a batch."""
+    moved = []
+    for size, times in ((4, 1), (2, 2)):
+        model, batches = setting(dropout=0.0, size=size)
+        config = dataclasses.replace(QUICK, steps=1, batch=size, accumulate=times, betas=(0.0, 0.0), clip=None)
+        fit(model, batches, Objective(losses=("lm",)), config, tmp_path / str(times), "test")
+        moved.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    agree = ((moved[0] - moved[1]).abs() < 1e-6).float().mean()  # AdamW's first step is the gradient's sign
+    assert agree > 0.97
+    assert [row["step"] for row in read_jsonl(tmp_path / "2" / "metrics.jsonl")] == [1]
+
+
+def test_stopped_amid_accumulation_saves_the_next_whole_step(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", steps=3, accumulate=2)
+    original, micro = loop._Run.train_step, []
+
+    def stopping(self, batch):
+        micro.append(None)
+        values = original(self, batch)
+        if len(micro) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    monkeypatch.setattr(loop._Run, "train_step", stopping)
+    with pytest.raises(Terminated):
+        run(tmp_path / "parts", steps=3, accumulate=2, checkpoint_s=1e9)
+    assert len(micro) == 4
+    parts = run(tmp_path / "parts", steps=3, accumulate=2)
+    assert len(micro) == 6
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
@@ -148,6 +173,32 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
         model.match_head.bias.fill_(float("nan"))
     with pytest.raises(NotFinite, match="step 1: a loss is not finite"):
         fit(model, batches, Objective(), QUICK, tmp_path, "test")
+
+
+def test_weights_that_ran_away_are_never_saved(tmp_path, monkeypatch):
+    original = loop._Run.train_step
+
+    def running_away(self, batch):
+        values = original(self, batch)
+        if self.step == 3:
+            with torch.no_grad():
+                self.model.match_head.bias.fill_(float("nan"))
+        return values
+
+    monkeypatch.setattr(loop._Run, "train_step", running_away)
+    with pytest.raises(NotFinite, match="step 3: a weight is not finite"):
+        run(tmp_path, log_every=100)
+    monkeypatch.undo()
+    whole, rest = run(tmp_path / "whole"), run(tmp_path)
+    assert all(torch.equal(whole[k], rest[k]) for k in whole)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"batch": 1}, {"steps": 0}, {"accumulate": 0}, {"log_every": 0}, {"betas": (0.9,)}]
+)
+def test_settings_that_cannot_be(setting):
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        dataclasses.replace(QUICK, **setting)
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):

@@ -1,14 +1,18 @@
 """What one bootstrap run is: the data, the models, the three trainings, the decoding and the rule."""
 
+import dataclasses
+import os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from capfilt.clean.decide import Rule
+from capfilt.config import to_dict
 from capfilt.data.world import WorldConfig
+from capfilt.errors import ConfigError
 from capfilt.inputs.augment import AugmentConfig
 from capfilt.models.blip import CAPTIONING, RETRIEVAL, BlipConfig, Objective
 from capfilt.predict.decode import Decoding
-from capfilt.train.loop import TrainConfig
+from capfilt.train.loop import NEUTRAL, TrainConfig
 
 Variant = Literal["noisy", "bootstrapped", "filter", "captioner", "human", "share", "repeated"]
 
@@ -16,10 +20,10 @@ VARIANTS: dict[str, str] = {
     "noisy": "human pairs and all web pairs: what everyone has at the start",
     "bootstrapped": "human pairs, kept web texts, kept synthetic texts (captioner and filter)",
     "filter": "human pairs and kept web texts (filter only)",
-    "captioner": "human pairs, all web texts, all synthetic texts (captioner only)",
+    "captioner": "human pairs, all web texts, all synthetic texts, none of them filtered (captioner only)",
     "human": "control: human pairs alone",
-    "share": "control: the noisy set with human pairs drawn as often as in the bootstrapped set",
-    "repeated": "control: the noisy set repeated to the length of the bootstrapped set (the paper's Table 12)",
+    "share": "control: the first model's set with human pairs drawn as often as in the second's",
+    "repeated": "control: the first model's set repeated to the length of the second's (the paper's Table 12)",
 }
 
 
@@ -28,13 +32,22 @@ class Sources:
     """Real collections; None anywhere means the drawn world.
 
     pairs, human, test: paths. Without `test`, a tenth of the human pairs is held out of all training.
+    image, text: names of their columns, where the usual ones do not fit.
     store_px: side at which pictures are kept; a little more than the model's where training crops.
     """
 
     pairs: str | None = None
     human: str | None = None
     test: str | None = None
+    image: str | None = None
+    text: str | None = None
     store_px: int = 160
+
+    def absolute(self) -> "Sources":
+        """The same collections, findable from any folder; remote paths stay as they are."""
+        paths = {name: getattr(self, name) for name in ("pairs", "human", "test")}
+        here = {name: os.path.abspath(path) for name, path in paths.items() if path and "://" not in path}
+        return dataclasses.replace(self, **here)
 
 
 @dataclass(frozen=True)
@@ -84,3 +97,33 @@ class BootstrapConfig:
     captions: Decoding = field(default_factory=lambda: Decoding(method="greedy", repetition_penalty=1.0))
     rerank: int = 64
     seed: int = 0
+
+    def check(self) -> None:
+        """Raises ConfigError for what would only come to light after hours."""
+        sources, rules = self.sources, (self.rule, self.learn_rule)
+        if sources.pairs is None and (sources.human or sources.test):
+            raise ConfigError("--human and --test go with --pairs: without noisy pairs there is nothing to clean")
+        if sources.pairs is not None and sources.human is None:
+            raise ConfigError("--pairs needs --human: clean pairs that teach the captioner and the filter")
+        if sources.pairs is None and self.world is None:
+            raise ConfigError("nothing to learn from: give --pairs and --human, or leave the drawn world on")
+        for name in ("filter_rounds", "rerank", "vocabulary"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        for rule in rules:
+            if not 0 < rule.share <= 1:
+                raise ConfigError(f"rule.share={rule.share}: a share lies above 0 and at most at 1")
+        if self.held_back < 1 and any(rule.kind == "human" for rule in rules):
+            raise ConfigError("held_back=0: the rule `human` places its bar by held-back human pairs")
+        if self.pool < 0 or self.near < 0 or self.pool + self.near > 1:
+            raise ConfigError(f"pool={self.pool}, near={self.near}: shares that add up to at most 1")
+        if self.max_length > self.model.text.positions:
+            raise ConfigError(f"max_length={self.max_length}: the model has {self.model.text.positions} positions")
+
+    def outcome(self) -> dict[str, Any]:
+        """Everything that results depend on, as JSON: two runs with equal ones are the same run."""
+        found = to_dict(self)
+        for training in (found["pretrain"], found["captioner"], found["filter"]):
+            for name in NEUTRAL:
+                del training[name]
+        return found

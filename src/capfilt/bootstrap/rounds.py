@@ -3,13 +3,16 @@
     noisy ─► M0 ─┬─► captioner ─► synthetic texts ─┐
                  └─► filter ─────► scores ─────────┴─► ledger ─► cleaner set ─► M1 ─► M0 against M1
 
-Every stage lives in its own folder of the run and is found again when the same command runs again.
+Every stage lives in its own folder of the run and is found again when the same command runs again. Under `torchrun` all
+ranks walk through the same stages: they train together and share the rows to be cleaned; the first one reads the data,
+evaluates and writes.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +29,37 @@ from capfilt.data.collection import Collection, from_source, from_world
 from capfilt.data.table import Batches, PairTable, Unmatched
 from capfilt.data.world import World
 from capfilt.errors import ConfigError, DataError
-from capfilt.evaluate.cleaning import filter_report
 from capfilt.evaluate.model import at_px, evaluate
 from capfilt.files import lease, read_json, write_json, write_jsonl
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip, Objective, respecialised
 from capfilt.pair import Row
 from capfilt.predict.predictor import Predictor
+from capfilt.ranks import Ranks
 from capfilt.report import Report, results_json, write_report
 from capfilt.runtime import derive, machine, peak_mib, sigterm_raises
 from capfilt.train.loop import TrainConfig, fit
-from capfilt.weights import store
+
+ALONE = Ranks()
 
 
-def bootstrap(config: BootstrapConfig, out: Path, variants: Iterable[Variant] = ("noisy", "bootstrapped")) -> Report:
+def bootstrap(
+    config: BootstrapConfig, out: Path, variants: Iterable[Variant] = ("noisy", "bootstrapped"), ranks: Ranks = ALONE
+) -> Report:
     """Runs the cycle into `out` and returns its report; what is done already is not done again.
 
     variants: which training sets to compare; `noisy` and `bootstrapped` are always among them.
     """
-    with lease(out), sigterm_raises():
-        _same_config(config, out)
+    with _run_of(config, out, ranks) as config:
         wanted = tuple(dict.fromkeys(("noisy", "bootstrapped", *variants)))
-        if not is_told(out, wanted):
-            cycle = Cycle(config, out)
+        if not ranks.first(is_told(out, wanted)):
+            cycle = Cycle(config, out, ranks)
             for variant in wanted:
                 cycle.evaluated(variant)
-            keep_truth(cycle)
             cycle.note("whole", peak_mib=peak_mib(), machine=machine())
-        return _write(out)
+            cycle.ledger  # noqa: B018 - every rank has its share of it to make
+            ranks.in_turn(lambda: keep_truth(cycle))  # the last thing that is missing where a run is not told
+        return ranks.in_turn(lambda: _write(out) if not ranks.rank else tell(out))
 
 
 def rewrite_report(out: Path) -> Path:
@@ -62,68 +68,34 @@ def rewrite_report(out: Path) -> Path:
     return out / "report.html"
 
 
-def evaluate_run(out: Path, pairs: Path | None = None) -> dict[str, Any]:
-    """Evaluates every model of a run (or the one in the folder `out` itself) on the run's test set, or on `pairs`.
-
-    Pairs of known noise (a `.truth.jsonl` beside them) are no test for the models, but for the run's filter: then that
-    is evaluated.
-    """
-    folders = sorted(p.parent for p in out.glob("models/*/config.json")) or [out]
-    run = next((folder for folder in (out, *out.parents) if _is_run(folder)), None)
-    if run is None and pairs is None:
-        raise DataError(f"{out}: not a bootstrap run, so there is no test set in it. Give one with --pairs.")
-    config = from_dict(BootstrapConfig, read_json(run / "config.json")) if run else None
-    models = {folder.name: Predictor(*store.load(folder)) for folder in folders}
-    how = (config.captions, config.rerank) if config else ()
-    with lease(run or out):
-        if pairs is not None:
-            px = next(iter(models.values())).model.config.vit.px
-            test = from_source(str(pairs), out / "evaluated" / Path(pairs).stem, px)
-            if test.kinds is not None and config is not None and run is not None:
-                return {"filter": _filter_on(test, config.rule, run)}
-        else:
-            assert config is not None and run is not None
-            test = Cycle(config, run).test
-        return {name: evaluate(predictor, test, *how).summary for name, predictor in models.items()}
-
-
-def _filter_on(noisy: Collection, rule: Rule, run: Path) -> dict[str, Any]:
-    """How a finished run's filter does on pairs that no model of it has seen, at the bar it was given in the run."""
-    predictor = Predictor(*store.load(run / "cleaners/filter"))
-    pixels = at_px(np.asarray(noisy.pictures), predictor.model.config.vit.px)
-    judged = predictor.match(pixels, [texts[:1] for texts in noisy.texts])
-    scores = [joint_score(*of_image[0], rule.itc) for of_image in judged]
-    assert noisy.match is not None and noisy.kinds is not None
-    return filter_report(scores, noisy.match, noisy.kinds, read_json(run / "stages.json")["ledger"]["threshold"])
-
-
-def pretrain(config: BootstrapConfig, out: Path) -> dict[str, Any]:
+def pretrain(config: BootstrapConfig, out: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
     """The first stage alone: one model on the noisy set, evaluated on the held-out pairs. Returns its scores."""
-    with lease(out), sigterm_raises():
-        _same_config(config, out)
-        return Cycle(config, out).evaluated("noisy")["summary"]
+    with _run_of(config, out, ranks) as config:
+        return Cycle(config, out, ranks).evaluated("noisy")["summary"]
 
 
-def _is_run(folder: Path) -> bool:
-    about = folder / "config.json"
-    return about.is_file() and "pretrain" in read_json(about)
-
-
-def _same_config(config: BootstrapConfig, out: Path) -> None:
+@contextlib.contextmanager
+def _run_of(config: BootstrapConfig, out: Path, ranks: Ranks) -> Iterator[BootstrapConfig]:
+    """Holds the folder for a run of these settings, which have been checked; a run of others there is refused."""
+    config = dataclasses.replace(config, sources=config.sources.absolute())
+    config.check()
     about = out / "config.json"
-    if about.is_file() and read_json(about) != to_dict(config):
-        raise ConfigError(f"{out}: holds a run with other settings. Use another --out, or delete the folder.")
-    if not about.is_file():
-        write_json(about, to_dict(config))
+    with lease(out) if not ranks.rank else contextlib.nullcontext(), sigterm_raises():
+        if not ranks.rank and not about.is_file():
+            write_json(about, to_dict(config))
+        ranks.barrier()
+        if from_dict(BootstrapConfig, read_json(about)).outcome() != config.outcome():
+            raise ConfigError(f"{out}: holds a run with other settings. Use another --out, or delete the folder.")
+        yield config
 
 
 class Cycle:
     """The stages of one run, each made when it is first asked for."""
 
-    def __init__(self, config: BootstrapConfig, out: Path):
-        self.config, self.out = config, out
-        self.human, self.held_back, self.web, self.test = self._data()
-        self.tokenizer = self._tokenizer()
+    def __init__(self, config: BootstrapConfig, out: Path, ranks: Ranks = ALONE):
+        self.config, self.out, self.ranks = config, out, ranks
+        self.human, self.held_back, self.web, self.test = ranks.in_turn(self._data)
+        self.tokenizer = ranks.in_turn(self._tokenizer)
         self._made: dict[str, Any] = {}
 
     # ---- data ---------------------------------------------------------------------------------------------------
@@ -132,19 +104,21 @@ class Cycle:
         config, sources = self.config, self.config.sources
         began = time.monotonic()
         if sources.pairs is None:
-            if config.world is None:
-                raise ConfigError("nothing to learn from: give --pairs and --human, or leave the drawn world on")
+            assert config.world is not None
             world = World(config.world)
             test: Collection | None
             human = from_world(world, "human", config.human + config.held_back)
             web, test = from_world(world, "web", config.web), from_world(world, "test", config.test)
         else:
-            if sources.human is None:
-                raise ConfigError("--pairs needs --human: clean pairs that teach the captioner and the filter")
+            assert sources.human is not None
             px, data = sources.store_px, self.out / "data"
-            human = from_source(sources.human, data / "human", px)
-            web = from_source(sources.pairs, data / "web", px, one_text=True)
-            test = from_source(sources.test, data / "test", px) if sources.test is not None else None
+
+            def read(path: str, part: str) -> Collection:
+                one_text = part == "web"
+                return from_source(path, data / part, px, one_text, image=sources.image, text=sources.text)
+
+            web, human = read(sources.pairs, "web"), read(sources.human, "human")
+            test = read(sources.test, "test") if sources.test is not None else None
         held_out = max(2, len(human) // 10) if test is None else 0
         learnt = len(human) - held_out - config.held_back
         if learnt < 2:
@@ -156,7 +130,9 @@ class Cycle:
         cut = learnt + config.held_back
         unread = {"human": _reasons(human), "test": _reasons(test) if test else {}}
         seconds, unread = time.monotonic() - began, {name: found for name, found in unread.items() if found}
-        self.note("data", seconds=seconds, human=learnt, unread=unread)
+        parts = {"human": human, "web": web, "test": test}
+        notes = {name: part.notes for name, part in parts.items() if part is not None and part.notes}
+        self.note("data", seconds=seconds, human=learnt, unread=unread, notes=notes)
         return human.part(0, learnt), human.part(learnt, cut), web, test or human.part(cut)
 
     def _tokenizer(self) -> TextTokenizer:
@@ -186,12 +162,15 @@ class Cycle:
             return human
         if variant == "share":
             return PairTable.joined((human.repeated(len(web) / kept), web))
-        return PairTable.joined((human, PairTable.of(self.web.pictures, chosen)))
+        return PairTable.joined((human, self.web.table(chosen)))
 
     def _ledger_without(self, variant: Variant) -> list[Row]:
         if variant == "captioner":
             return self.ledger
-        return [dataclasses.replace(row, text_synthetic=None) for row in self.ledger]
+        config = self.config
+        threshold = self._bar(config.rule, config.filter_rounds)
+        alone = [dataclasses.replace(row, text_synthetic=None) for row in self.ledger]
+        return [decide(row, threshold, config.rule) for row in alone]  # anew: `best` compares with the other text
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -200,16 +179,7 @@ class Cycle:
         stage = f"models/{variant}"
         if stage not in self._made:
             torch.manual_seed(derive(self.config.seed, "init"))
-            special = dataclasses.replace(
-                self.config.model.special,
-                pad=self.tokenizer.pad_id,
-                cls=self.tokenizer.cls_id,
-                sep=self.tokenizer.sep_id,
-                dec=self.tokenizer.dec_id,
-                enc=self.tokenizer.enc_id,
-            )
-            text = dataclasses.replace(self.config.model.text, vocab=len(self.tokenizer))
-            blip = Blip(dataclasses.replace(self.config.model, special=special, text=text)).init_weights()
+            blip = Blip(self.config.model.with_words(self.tokenizer)).init_weights()
             self._fit(blip, self.table(variant), self.config.objective, self.config.pretrain, stage)
             self._made[stage] = blip
         return self._made[stage]
@@ -257,7 +227,7 @@ class Cycle:
         judged = zip(self.web.texts, _joint(self._web_scores(turn), rule), strict=True)
         kept = [[t] if score >= limit else [] for (t, *_), score in judged]
         human = self.human.table()
-        return PairTable.joined((human, PairTable.of(self.web.pictures, kept))) if any(kept) else human
+        return PairTable.joined((human, self.web.table(kept))) if any(kept) else human
 
     def _stage(self, name: str, turn: int) -> str:
         return name if turn == self.config.filter_rounds else f"{name}-{turn}"
@@ -281,7 +251,7 @@ class Cycle:
             self.config.augmentation,
             unmatched,
         )
-        done = fit(blip, batches, objective, training, self.out / stage, stage.replace("/", ": "))
+        done = fit(blip, batches, objective, training, self.out / stage, stage.replace("/", ": "), self.ranks)
         self.note(stage, seconds=done["seconds"], rows=len(table))
 
     # ---- cleaning -----------------------------------------------------------------------------------------------
@@ -312,7 +282,7 @@ class Cycle:
         """Where `rule` puts the bar for round `turn` of the filter, by human pairs that no model learned from."""
         key = f"held back {turn}"
         if key not in self._made:
-            predictor = Predictor(self._filter(turn), self.tokenizer)
+            predictor = self._predictor(self._filter(turn))
             texts = [ts[:1] for ts in self.held_back.texts]
             px = self.config.model.vit.px
             scores = predictor.match(at_px(np.asarray(self.held_back.pictures), px), texts) if texts else []
@@ -335,7 +305,9 @@ class Cycle:
             columns = zip(self.web.keys, *texts, *scores, *itm, *itc, kinds, strict=True)
             good = [dataclasses.replace(Row(key, "kept", "", *facts), kind=kind) for key, *facts, kind in columns]
             decided = [decide(row, threshold, config.rule) for row in good]
-            if not (self.out / "ledger.jsonl").is_file():  # same scores and settings, same ledger
+            if (
+                not self.ranks.rank and not (self.out / "ledger.jsonl").is_file()
+            ):  # same scores and settings, same ledger
                 write_jsonl(self.out / "ledger.jsonl", [vars(row) for row in (*decided, *rows)])
             self.note("ledger", threshold=threshold, counts=counts([*decided, *rows]))
             self._made["ledger"] = decided
@@ -353,14 +325,22 @@ class Cycle:
     ) -> Rows:
         if folder not in self._made:
             out, total = self.out / folder, len(self.web)
-            if to_do(out, total):
+            if self.ranks.first(to_do(out, total)):
                 model()  # what has to be trained for it has a clock and a progress bar of its own
-            began, about = time.monotonic(), {"config": to_dict(self.config)}
+            began = time.monotonic()
             self._made[folder] = in_shards(
-                out, stage, total, lambda start, stop: work(Predictor(model(), self.tokenizer), start, stop), about
+                out,
+                stage,
+                total,
+                lambda start, stop: work(self._predictor(model()), start, stop),
+                {"config": self.config.outcome()},
+                ranks=self.ranks,
             )
             self.note(folder, seconds=time.monotonic() - began)
         return self._made[folder]
+
+    def _predictor(self, model: Blip) -> Predictor:
+        return Predictor(model, self.tokenizer, max_length=self.config.max_length)
 
     def _at_px(self, start: int, stop: int):
         return at_px(np.asarray(self.web.pictures[start:stop]), self.config.model.vit.px)
@@ -370,16 +350,24 @@ class Cycle:
     def evaluated(self, variant: Variant) -> dict[str, Any]:
         """What a variant's model reaches on the held-out clean pairs, with everything the intervals need."""
         path = self.out / "evaluated" / f"{variant}.json"
-        if not path.is_file():
-            model = self.model(variant)
-            began = time.monotonic()
-            found = evaluate(Predictor(model, self.tokenizer), self.test, self.config.captions, self.config.rerank)
-            write_json(path, dataclasses.asdict(found))
-            self.note(f"evaluated/{variant}", seconds=time.monotonic() - began)
-        return read_json(path)
+
+        def work() -> dict[str, Any]:
+            if not path.is_file():
+                began = time.monotonic()
+                predictor = self._predictor(self.model(variant))
+                found = evaluate(predictor, self.test, self.config.captions, self.config.rerank)
+                write_json(path, dataclasses.asdict(found))
+                self.note(f"evaluated/{variant}", seconds=time.monotonic() - began)
+            return read_json(path)
+
+        if not self.ranks.first(path.is_file()):
+            self.model(variant)
+        return self.ranks.in_turn(work)
 
     def note(self, stage: str, **facts: Any) -> None:
         """Remembers facts of a stage in `stages.json`; a stage that was only found again keeps its first ones."""
+        if self.ranks.rank:
+            return
         path = self.out / "stages.json"
         stages = read_json(path) if path.is_file() else {}
         known = {**facts, **stages.get(stage, {})}

@@ -1,6 +1,5 @@
 """A run's folder → the report that tells it. Reads files only: no model, no data set."""
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,21 @@ import numpy as np
 
 from capfilt.bootstrap.config import VARIANTS
 from capfilt.errors import DataError
-from capfilt.evaluate.cleaning import filter_report, roc_curve
-from capfilt.evaluate.intervals import gain_interval
+from capfilt.evaluate.cleaning import FAMILIES, filter_report, roc_curve
+from capfilt.evaluate.intervals import auc_interval, gain_interval
 from capfilt.files import read_json, read_jsonl
 from capfilt.pair import Row
 from capfilt.report import Card, Counts, Filter, Metric, Report, Texts
-from capfilt.report.record import Unit
+from capfilt.report.record import FILTER_NAMES
+from capfilt.report.words import REASON_WORDS
 
-SHOWN = ("tr1", "ir1", "cider", "truth", "coverage")
-MORE = {
-    "tr5": ("Text retrieval, TR@5", "as TR@1, but the right text may be among the first five"),
-    "ir5": ("Image retrieval, IR@5", "as IR@1, but the right image may be among the first five"),
-    "itc_tr1": ("TR@1 by cosine alone", "without the matching head, which orders the best candidates anew"),
-    "itc_ir1": ("IR@1 by cosine alone", "without the matching head, which orders the best candidates anew"),
-    "bleu4": ("BLEU-4", "runs of up to four words that a person's caption has too"),
-    "rouge_l": ("ROUGE-L", "longest run of words in order that a person's caption has too"),
-}
+SHOWN = ("tr1", "ir1", "cider", "truth", "coverage", "tr5", "ir5", "itc_tr1", "itc_ir1", "bleu4", "rouge_l")
+COMPARED = ("noisy", "bootstrapped")  # the first and the second model; others are controls and ablations
 
 
 def tell(out: Path) -> Report:
     """The report of the run in `out`; a run that is not finished is a DataError."""
-    if not is_told(out, ("noisy", "bootstrapped")):
+    if not is_told(out, COMPARED):
         raise DataError(f"{out}: no finished run here. Run `capfilt bootstrap --out {out}` to its end first.")
     config, stages = read_json(out / "config.json"), read_json(out / "stages.json")
     rows = [Row(**row) for row in read_jsonl(out / "ledger.jsonl")]
@@ -38,22 +31,25 @@ def tell(out: Path) -> Report:
     truth = read_json(out / "truth.json")
     cards = read_json(out / "gallery.json")
     pictures = np.load(out / "gallery.npy", allow_pickle=False)
-    demo = config["sources"]["pairs"] is None
+    drawn = config["world"] is not None and config["sources"]["pairs"] is None
     quality = _filter(rows, truth, ledger["threshold"])
     return Report(
         title="From noisy pairs to a better model",
-        subtitle="the drawn world" if demo else f"{Path(config['sources']['pairs']).stem}",
+        subtitle="on drawn scenes" if drawn else f"{Path(config['sources']['pairs']).stem}",
         counts=Counts(counted["in"], *(counted[name] for name in ("kept", "replaced", "dropped", "failed"))),
-        metrics=[m for m in (_metric(name, models) for name in (*SHOWN, *MORE)) if m is not None],
+        metrics=[m for m in (_metric(name, models) for name in SHOWN) if m is not None],
+        drawn=drawn,
+        models={name: VARIANTS[name] for name in VARIANTS if name in models},
+        cleaners=_cleaners(config),
         filter=quality,
         texts=_texts(rows, truth, stages),
         scores_by_truth=_scores_by_truth(rows, truth),
         roc=_rocs(rows, truth),
-        losses=_losses(out),
+        losses=_losses(out, stages),
         gallery=[_card(card, picture) for card, picture in zip(cards, pictures, strict=True)],
         settings=_flat(config),
         stages={name: facts["seconds"] for name, facts in stages.items() if "seconds" in facts},
-        seconds=sum(facts.get("seconds", 0.0) for facts in stages.values()),
+        seconds=sum(facts.get("seconds", 0.0) for stage, facts in stages.items() if not _beside(stage)),
         peak_mib=whole.get("peak_mib"),
         machine=_machine(whole.get("machine", {})),
         notes=[_unread(name, reasons) for name, reasons in stages["data"].get("unread", {}).items()],
@@ -65,17 +61,37 @@ def is_told(out: Path, variants: Iterable[str]) -> bool:
     return all((out / name).is_file() for name in (*(f"evaluated/{v}.json" for v in variants), "gallery.json"))
 
 
+def _cleaners(config: dict[str, Any]) -> str:
+    """How captioner and filter were made."""
+    rounds = config["filter_rounds"] > 1
+    if config["tied"]:
+        more = " It also learned from web texts that it had let through itself." if rounds else ""
+        return f"One copy of the first model, trained further on the human pairs, became captioner and filter.{more}"
+    kept = [*(["filter"] if rounds else []), *(["captioner"] if config["captioner_learns"] == "kept" else [])]
+    more = f" The {' and the '.join(kept)} also learned from web texts that the filter let through." if kept else ""
+    return f"Two copies of the first model, trained further on the human pairs, became captioner and filter.{more}"
+
+
+def _beside(stage: str) -> bool:
+    """Whether a stage only served a model beside the two that every run compares."""
+    folder, _, name = stage.partition("/")
+    return folder in ("models", "evaluated") and name not in COMPARED
+
+
 def _metric(name: str, models: dict[str, Any]) -> Metric | None:
+    """A measure of all models. Its gain is the mean of paired differences, so BLEU-4, which is a number of the whole
+    test set and no mean of its images', has none."""
     values = {variant: model["summary"].get(name) for variant, model in models.items()}
     if values.get("noisy") is None:
         return None
     gain = None
-    before, after = (models[v]["per_query"].get(name) for v in ("noisy", "bootstrapped"))
-    if before and after:
-        gain = gain_interval(np.asarray(before, float), np.asarray(after, float))
-    extra = {v: value for v, value in values.items() if v not in ("noisy", "bootstrapped")}
-    unit: Unit = "points" if name in ("cider", "bleu4", "rouge_l") else "share"
-    return Metric(name, values["noisy"], values["bootstrapped"], gain, extra, unit, *MORE.get(name, ("", "")))
+    before, after = (models[variant]["per_query"].get(name) for variant in COMPARED)
+    if before and after and name != "bleu4":
+        by_text = name.removeprefix("itc_").startswith("ir")
+        groups = models["noisy"].get("text_image") if by_text else None  # files of older runs lack it
+        gain = gain_interval(np.asarray(before, float), np.asarray(after, float), groups=groups or None)
+    extra = {v: value for v, value in values.items() if v not in COMPARED}
+    return Metric(name, values["noisy"], values["bootstrapped"], gain, extra)
 
 
 def _judged(rows: list[Row], truth: dict[str, Any]) -> list[tuple[Row, str, bool]]:
@@ -92,8 +108,14 @@ def _filter(rows: list[Row], truth: dict[str, Any], threshold: float) -> Filter:
     match, kinds = np.array([m for _, _, m in judged]), [kind for _, kind, _ in judged]
     found = filter_report(scores, match, kinds, threshold)
     kept = {k: (sum(row.keep_web for row, kind, _ in judged if kind == k), kinds.count(k)) for k in sorted(set(kinds))}
-    names = {f.name for f in dataclasses.fields(Filter)} & found.keys() - {"threshold", "kept_by_kind"}
-    return Filter(**{name: found[name] for name in names}, threshold=threshold, kept_by_kind=kept)
+    intervals = {}
+    for family in FAMILIES:
+        own = match | np.array([kind.startswith(family) for kind in kinds])
+        if found[f"auc_{family}"] is not None:
+            # a draw costs as much as there are texts, and 500 place the ends of an interval well enough
+            intervals[f"auc_{family}"] = auc_interval(scores[own], match[own], n=500)
+    named = {name: found[name] for name in FILTER_NAMES}
+    return Filter(threshold, **named, auc_intervals=intervals, kept_by_kind=kept)
 
 
 def _texts(rows: list[Row], truth: dict[str, Any], stages: dict[str, Any]) -> Texts:
@@ -137,11 +159,11 @@ def _rocs(rows: list[Row], truth: dict[str, Any]) -> dict[str, list[tuple[float,
     return curves
 
 
-def _losses(out: Path) -> dict[str, list[tuple[float, float]]]:
+def _losses(out: Path, stages: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
     curves: dict[str, list[tuple[float, float]]] = {}
-    for path in sorted(out.glob("*/*/metrics.jsonl")):
-        stage = str(path.parent.relative_to(out)).replace("/", ", ")
-        for row in read_jsonl(path):
+    for stage in stages:
+        path = out / stage / "metrics.jsonl"
+        for row in read_jsonl(path) if path.is_file() else ():
             for loss in ("itc", "itm", "lm"):
                 if loss in row:
                     curves.setdefault(f"{stage}/{loss}", []).append((row["step"], row[loss]))
@@ -154,8 +176,9 @@ def _card(card: dict[str, Any], picture: np.ndarray) -> Card:
 
 
 def _unread(name: str, reasons: dict[str, int]) -> str:
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    return f"{sum(reasons.values())} rows of the {name} pairs could not be used: {listed}."
+    listed = "; ".join(f"{REASON_WORDS.get(reason, reason)} ({count})" for reason, count in reasons.items())
+    count = sum(reasons.values())
+    return f"{count} row{'' if count == 1 else 's'} of the {name} pairs could not be used: {listed}."
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

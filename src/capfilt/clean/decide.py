@@ -36,7 +36,7 @@ def joint_score(itm: float, itc: float, weight: float) -> float:
     """ITM's odds times exp(weight · (cosine - 1/2)), as a probability in [0, 1]; at weight 0 ITM alone.
 
     The cosine over the temperature is what ITC itself would bet, so 1 / temperature trusts both heads alike; they err
-    on different texts (docs/numbers.md, "filter score").
+    on different texts (docs/numbers.md, "over several seeds").
     """
     against = math.exp(max(-700.0, min(700.0, weight * (0.5 - itc))))  # within what a float can hold
     return itm / (itm + (1 - itm) * against)
@@ -70,7 +70,7 @@ def decide(row: Row, threshold: float, rule: Rule) -> Row:
         return row
     keep_web = row.text_web is not None and (row.score_web is None or row.score_web >= threshold)
     synthetic_bar = min(1.0, threshold + rule.margin)
-    keep_synthetic = row.text_synthetic is not None and (
+    keep_synthetic = bool(row.text_synthetic and row.text_synthetic.strip()) and (
         row.score_synthetic is None or row.score_synthetic >= synthetic_bar
     )
     if rule.best and keep_web and keep_synthetic and row.score_web is not None and row.score_synthetic is not None:
@@ -102,4 +102,4 @@ def _because(name: str, text: str, score: float | None, limit: float) -> str:
         return f"the {name} text is empty"
     if score is None:
         return f"the {name} text was not judged"
-    return f"the filter gave the {name} text {score:.2f} ({'≥' if score >= limit else '<'} {limit:.2f})"
+    return f"the filter gave the {name} text {score:.3f} ({'≥' if score >= limit else '<'} {limit:.3f})"

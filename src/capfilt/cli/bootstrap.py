@@ -65,6 +65,7 @@ def bootstrap(
     from capfilt.bootstrap import rounds
     from capfilt.config import with_sets
     from capfilt.errors import ConfigError
+    from capfilt.ranks import from_environment
     from capfilt.recipes import RECIPES
     from capfilt.report.page import terminal_table
 
@@ -73,9 +74,11 @@ def bootstrap(
     config = with_sets(RECIPES[recipe](pairs=pairs, human=human, test=test, seed=seed), sets or [])
     variants = tuple(dict.fromkeys(VARIANT[arm] for arm in (*USUAL, *(ablate or ()))))
     folder = out or default_out(pairs)
-    result = rounds.bootstrap(config, folder, variants)
-    show(terminal_table(result))
-    print(folder / "report.html")
+    ranks = from_environment()
+    result = rounds.bootstrap(config, folder, variants, ranks)
+    if not ranks.rank:
+        show(terminal_table(result))
+        print(folder / "report.html")
 
 
 def default_out(pairs: str | None) -> Path:

@@ -12,18 +12,21 @@ import typer
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that bootstrap or train wrote.")],
     pairs: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Clean pairs to measure the models with, or noisy ones of known truth to measure the filter "
             "with.  [default: the run's own]"
         ),
     ] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Also meteor or spice; Java and capfilt[metrics] do it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Measure the models of a run: retrieval and captions; or, on noisy pairs of known truth, its filter."""
-    from capfilt.bootstrap import rounds
+    from capfilt.bootstrap import measure
 
-    scores = rounds.evaluate_run(run, pairs)
+    scores = measure.evaluate_run(run, pairs, extra or [])
     if as_json:
         print(json.dumps(scores, indent=2, ensure_ascii=False))
     else:

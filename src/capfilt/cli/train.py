@@ -10,6 +10,9 @@ def train(
     recipe: Annotated[str | None, typer.Argument(help="A name from --list.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Image-text pairs to train on, where the recipe takes any.")] = None,
     human: Annotated[str | None, typer.Option(help="Clean pairs; --pairs needs them.")] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Clean pairs to measure with.  [default: a tenth of --human, held out]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/RECIPE]")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the recipes and leave.")] = False,
@@ -26,8 +29,7 @@ def train(
     if recipe is None:
         raise ConfigError("train: name a recipe; capfilt train --list shows them")
     folder = out or Path("runs") / recipe
-    real = {"pairs": pairs} | ({"human": human} if human else {})
-    recipes.run(recipe, folder, sets or [], **real)
+    recipes.run(recipe, folder, sets or [], pairs, human, test)
     print(folder)
 
 

@@ -1,22 +1,24 @@
 """A collection ready for work: decoded pictures, their texts, what is known of their truth, and rows that failed."""
 
+import hashlib
 import itertools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from capfilt.config import fingerprint
-from capfilt.data.decoders import Decoders
+from capfilt.data.decoders import Decoded, Decoders
 from capfilt.data.sources import Failure, Source, open_source
 from capfilt.data.table import PairTable
 from capfilt.data.world import Judgement, World
-from capfilt.errors import DataError, ImageError
-from capfilt.files import atomic, read_json, sha256, storage_errors, write_json
+from capfilt.errors import ConfigError, DataError, ImageError
+from capfilt.files import atomic, read_json, storage_errors, write_json
 from capfilt.pair import Pair, Row
 from capfilt.progress import Progress
 
@@ -34,6 +36,9 @@ class Collection:
     match:      for each image whether its web text is true, or None.
     failed:     rows that could not be used, with their reason.
     judge:      judges any caption of image i, where the source knows its own truth.
+    picture:    (M,) numbers, equal where two of the images are the same one; all differ if None.
+    notes:      what was odd about images and texts that are used all the same, and how often (`animated`,
+                `text_truncated`, ...).
     """
 
     keys: tuple[str, ...]
@@ -44,16 +49,18 @@ class Collection:
     match: tuple[bool, ...] | None = None
     failed: tuple[Row, ...] = ()
     judge: Callable[[int, str], Judgement] | None = None
+    picture: np.ndarray | None = None
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def table(self) -> PairTable:
-        """Every (image, text) row."""
-        return PairTable.of(self.pictures, self.texts)
+    def table(self, texts: Sequence[Sequence[str]] | None = None) -> PairTable:
+        """Every (image, text) row. texts: for each image others (or none) in place of its own."""
+        return PairTable.of(self.pictures, self.texts if texts is None else texts, self.picture)
 
     def part(self, start: int, stop: int | None = None) -> "Collection":
-        """Images `start` to `stop`; failures stay with the first part."""
+        """Images `start` to `stop`; failures and notes stay with the first part."""
         cut = slice(start, stop)
         judge = self.judge
         return Collection(
@@ -65,6 +72,8 @@ class Collection:
             self.match[cut] if self.match else None,
             self.failed if start == 0 else (),
             (lambda i, text: judge(start + i, text)) if judge else None,
+            self.picture[cut] if self.picture is not None else None,
+            self.notes if start == 0 else {},
         )
 
 
@@ -91,77 +100,134 @@ def from_world(world: World, split: str, count: int, wordings: int = 5) -> Colle
     )
 
 
-def from_source(path: str, out: Path, px: int, one_text: bool = False, workers: int = 0) -> Collection:
+def from_source(
+    path: str,
+    out: Path,
+    px: int,
+    one_text: bool = False,
+    workers: int = 0,
+    image: str | None = None,
+    text: str | None = None,
+    anew: bool = False,
+) -> Collection:
     """Reads a real collection once into `out` (pictures as one array, rows as JSON); a second call maps what is there.
 
     px:       pictures are squashed to px x px as the model will see them (larger, where training crops).
-    one_text: a row per (image, text) pair, as web data are judged; else an image keeps all its captions.
+    one_text: a row per (image, text) pair, as web data are judged; else an image keeps all its captions, also those
+              of other rows (texts of known truth stay rows of their own).
+    image, text: columns, where the usual names do not fit.
+    anew:     what `out` holds may make way, where the source has changed or is another. Else that is a ConfigError:
+              a model may have learned from it. A source that is gone is no change; all of it is in `out`.
 
     Every row that cannot be used becomes a failed Row with its reason; nothing is left out silently.
     """
-    mark = fingerprint({"path": os.path.abspath(path), "px": px, "one_text": one_text})
-    if not ((out / "rows.json").is_file() and read_json(out / "rows.json")["fingerprint"] == mark):
-        _ingest(path, out, px, one_text, workers or os.cpu_count() or 1, mark)
-    rows = read_json(out / "rows.json")
-    pictures = np.load(out / "pictures.npy", mmap_mode="r")
+    about = out / "rows.json"
+    rows = read_json(about) if about.is_file() else None
+    try:
+        source = open_source(path, image=image, text=text)
+        how = {"root": source.origin.root, "px": px, "one_text": one_text, "image": image, "text": text}
+        mark = fingerprint({**how, "files": source.state()})
+    except DataError:
+        if anew or rows is None or rows.get("path") != path:
+            raise
+        mark = rows["fingerprint"]
+    if rows is not None and rows["fingerprint"] != mark:
+        if not anew:
+            raise ConfigError(f"{path}: changed since this run read it. Use another --out, or put it back.")
+        about.unlink()  # first, so that it never describes other pictures than are there
+        rows = None
+    if rows is None:
+        _ingest(source, out, px, one_text, workers or os.cpu_count() or 1, mark)
+        rows = read_json(about)
     texts = tuple(tuple(t) for t in rows["texts"])
     truth = rows["truth"]
     known = all(truth) and bool(truth)
     return Collection(
         keys=tuple(rows["keys"]),
-        pictures=pictures,
+        pictures=np.load(out / "pictures.npy", mmap_mode="r"),
         texts=texts,
         references=texts,
         kinds=tuple(t["kind"] for t in truth) if known else None,
         match=tuple(bool(t["match"]) for t in truth) if known else None,
         failed=tuple(Row(**row) for row in rows["failed"]),
+        picture=np.array(rows["picture"]),
+        notes=rows["notes"],
     )
 
 
-def _ingest(path: str, out: Path, px: int, one_text: bool, workers: int, mark: str) -> None:
+def _ingest(source: Source, out: Path, px: int, one_text: bool, workers: int, mark: str) -> None:
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    raw = out / "pictures.raw"
-    rows: dict[str, list[Any]] = {"keys": [], "texts": [], "truth": [], "failed": []}
-    source = open_source(path)
+    raw, taken = out / "pictures.raw", _Taken(one_text)
     with storage_errors(raw), open(raw, "wb") as pixels, Decoders(workers, px) as decoders, Progress("reading") as bar:
         for batch in _batches(source):
-            pairs = [item for item in batch if isinstance(item, Pair)]
-            rows["failed"] += [_failed(f.key, f.reason, f.message) for f in batch if isinstance(f, Failure)]
-            for pair, result in zip(pairs, decoders.decode(p.image or b"" for p in pairs), strict=True):
-                if isinstance(result, ImageError):
-                    rows["failed"].append(_failed(pair.key, result.reason, str(result), pair.texts))
-                    continue
-                for i, texts in enumerate([(text,) for text in pair.texts] if one_text else [pair.texts]):
-                    rows["keys"].append(_printable(pair.key if i == 0 else f"{pair.key}#{i}"))
-                    rows["texts"].append(texts)
-                    rows["truth"].append(pair.meta.get("truth"))
-                    pixels.write(result)
-            bar.update(len(rows["keys"]) + len(rows["failed"]))
-    if not rows["keys"]:
-        reasons = ", ".join(sorted({row["reason"].partition(":")[0] for row in rows["failed"]}))
-        raise DataError(f"{path}: none of {len(rows['failed'])} rows can be used ({reasons}).")
+            for item in batch:
+                if isinstance(item, Failure):
+                    taken.fail(item.key, item.reason, item.message)
+            pairs = [(hashlib.sha256(item.image or b"").digest(), item) for item in batch if isinstance(item, Pair)]
+            images = {digest: pair.image or b"" for digest, pair in pairs}
+            decoded = dict(zip(images, decoders.decode(images.values()), strict=True))
+            for digest, pair in pairs:
+                found = decoded[digest]
+                if isinstance(found, ImageError):
+                    taken.fail(pair.key, found.reason, str(found), pair.texts)
+                else:
+                    pixels.write(found.pixels * taken.take(pair, digest, found))
+            bar.update(len(taken.keys) + len(taken.failed))
+    if not taken.keys:
+        reasons = ", ".join(sorted({row["reason"].partition(":")[0] for row in taken.failed}))
+        raise DataError(f"{source.path}: none of {len(taken.failed)} rows can be used ({reasons}).")
 
     def write(temporary: Path) -> None:
-        shape = {"descr": "|u1", "fortran_order": False, "shape": (len(rows["keys"]), px, px, 3)}
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (len(taken.keys), px, px, 3)}
         with open(temporary, "wb") as handle, open(raw, "rb") as unframed:
             np.lib.format.write_array_header_1_0(handle, shape)
             shutil.copyfileobj(unframed, handle)  # unlike np.save, it says why when the disk refuses
 
     atomic(out / "pictures.npy", write)
     raw.unlink()
-    write_json(out / "rows.json", {"fingerprint": mark, "pictures": sha256(out / "pictures.npy"), **rows})
+    rows = {name: getattr(taken, name) for name in ("notes", "keys", "picture", "texts", "truth", "failed")}
+    write_json(out / "rows.json", {"path": source.path, "fingerprint": mark, **rows})
+
+
+class _Taken:
+    """What `rows.json` says, as it comes in."""
+
+    def __init__(self, one_text: bool):
+        self._one_text = one_text
+        self._first: dict[bytes, int] = {}  # hash of an image's bytes → the first row that shows it
+        self.keys: list[str] = []
+        self.picture: list[int] = []
+        self.texts: list[list[str]] = []
+        self.truth: list[Any] = []
+        self.failed: list[dict[str, Any]] = []
+        self.notes: Counter[str] = Counter()
+
+    def take(self, pair: Pair, digest: bytes, found: Decoded) -> int:
+        """Takes in a pair and returns how many rows it adds: none where its texts join those of an image before."""
+        truth, first = pair.meta.get("truth"), self._first.setdefault(digest, len(self.keys))
+        self.notes.update(pair.meta.get("text_flags", ()))
+        self.notes.update(found.notes if first == len(self.keys) else ())
+        if first < len(self.keys) and not self._one_text and truth is None:
+            self.texts[first] += [text for text in pair.texts if text not in self.texts[first]]
+            return 0
+        rows = [[text] for text in pair.texts] if self._one_text else [list(pair.texts)]
+        self.keys += [_printable(pair.key if i == 0 else f"{pair.key}#{i}") for i in range(len(rows))]
+        self.picture += [first] * len(rows)
+        self.texts += rows
+        self.truth += [truth] * len(rows)
+        return len(rows)
+
+    def fail(self, key: str, reason: str, message: str, texts: Sequence[str] = ()) -> None:
+        """Takes in a row that cannot be used."""
+        row = Row(_printable(key), "failed", _printable(f"{reason}: {message}"), texts[0] if texts else None)
+        self.failed.append(vars(row))
 
 
 def _batches(source: Source) -> Iterator[list[Pair | Failure]]:
     items = source.read()
     while batch := list(itertools.islice(items, BATCH)):
         yield batch
-
-
-def _failed(key: str, reason: str, message: str, texts: Sequence[str] = ()) -> dict[str, Any]:
-    why = _printable(f"{reason}: {message}")
-    return vars(Row(key=_printable(key), decision="failed", reason=why, text_web=texts[0] if texts else None))
 
 
 def _printable(text: str) -> str:

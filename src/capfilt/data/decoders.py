@@ -4,7 +4,7 @@ A worker reads bytes and answers with pixels or the reason why not, over its pip
 death, the pipe closes and the worker leaves; it holds nothing of the parent's, least of all the lock on its folder.
 
     asked:    length (8 bytes), the image's bytes
-    answered: `+` or `-`, length (8 bytes), the pixels, or the reason and the message with a zero byte between
+    answered: `+` or `-`, length (8 bytes); the notes and the pixels, or the reason and the message, a zero byte between
 """
 
 import contextlib
@@ -17,15 +17,22 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO
+from typing import IO, NamedTuple
 
 import capfilt
 from capfilt.errors import ImageError
-from capfilt.inputs.images import decode, to_pixels
+from capfilt.inputs.images import decode, inspect, to_pixels
 
 COMMAND = (sys.executable, "-m", __name__)
 LENGTH = struct.Struct(">Q")
 HEAD = struct.Struct(">cQ")
+
+
+class Decoded(NamedTuple):
+    """(px, px, 3) uint8 as bytes, and what was odd about the image (`inputs.images.ImageInfo.notes`)."""
+
+    pixels: bytes
+    notes: tuple[str, ...]
 
 
 class Decoders:
@@ -52,11 +59,11 @@ class Decoders:
             worker.stop()
         self._threads.shutdown(cancel_futures=True)
 
-    def decode(self, images: Iterable[bytes]) -> Iterator[bytes | ImageError]:
-        """Encoded images → (px, px, 3) uint8 as bytes, or why not, in the order given."""
+    def decode(self, images: Iterable[bytes]) -> Iterator[Decoded | ImageError]:
+        """Encoded images → their pixels, or why not, in the order given."""
         return self._threads.map(self._one, images)
 
-    def _one(self, image: bytes) -> bytes | ImageError:
+    def _one(self, image: bytes) -> Decoded | ImageError:
         worker = self._idle.get()
         try:
             return worker.ask(image)
@@ -82,18 +89,17 @@ class _Worker:
             process_group=0,  # Ctrl-C is the parent's to answer
         )
 
-    def ask(self, image: bytes) -> bytes | ImageError:
+    def ask(self, image: bytes) -> Decoded | ImageError:
         """One image there, its pixels back. A worker that died is an EOFError or BrokenPipeError."""
         into, back = self._process.stdin, self._process.stdout
         assert into is not None and back is not None
         into.write(LENGTH.pack(len(image)) + image)
         into.flush()
         sign, length = HEAD.unpack(_exactly(back, HEAD.size))
-        answer = _exactly(back, length)
+        code, _, rest = _exactly(back, length).partition(b"\0")
         if sign == b"+":
-            return answer
-        reason, _, message = answer.decode().partition("\0")
-        return ImageError(reason, message)
+            return Decoded(rest, tuple(code.decode().split()))
+        return ImageError(code.decode(), rest.decode())
 
     def stop(self) -> int:
         """Ends the worker if it still runs; returns its exit code."""
@@ -116,8 +122,10 @@ def _exactly(stream: IO[bytes], length: int) -> bytes:
 def serve(asked: IO[bytes], answers: IO[bytes], px: int) -> None:
     """A worker's life: answers until nobody asks any more."""
     while head := asked.read(LENGTH.size):
+        data = _exactly(asked, *LENGTH.unpack(head))
         try:
-            sign, answer = b"+", to_pixels(decode(_exactly(asked, *LENGTH.unpack(head))), px).tobytes()
+            pixels = to_pixels(decode(data), px).tobytes()
+            sign, answer = b"+", " ".join(inspect(data).notes).encode() + b"\0" + pixels
         except ImageError as error:
             sign, answer = b"-", f"{error.reason}\0{error}".encode("utf-8", "backslashreplace")
         answers.write(HEAD.pack(sign, len(answer)) + answer)

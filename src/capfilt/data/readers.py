@@ -51,7 +51,6 @@ class Origin:
     files: tuple[str, ...] = field(repr=False)
     image: str | None = None
     text: str | None = None
-    need_text: bool = True
 
 
 class _Unusable(Exception):
@@ -146,12 +145,12 @@ def _table_pair(
     text_column = pick(row, origin.text, TEXT_COLUMNS)
     captions = captions_of(row[text_column]) if text_column else []
     texts, flags = _plain(captions)
-    if not texts and origin.need_text:
+    if not texts:
         raise _Unusable("no_text", f"no caption (columns: {', '.join(map(str, row))})")
     image_column = pick_image(row, origin.image)
     image, name = _row_image(origin, file, row, image_column)
     key, key_column = _row_key(origin, file, place, row)
-    if not key_column:  # one caption a row is common: then an image comes again, and again is a row of its own
+    if not key_column:  # one caption a row is common: then an image comes again, and each row has a key of its own
         mark = hash(texts)
         if mark in said[key]:
             raise _Unusable("duplicate_key", f"{key} came before with the same text")
@@ -239,7 +238,7 @@ def _sample(
     if not captions and column:
         captions = captions_of(meta.pop(column))
     texts, flags = _plain(captions)
-    if not texts and origin.need_text:
+    if not texts:
         raise _Unusable(
             "no_text", f"no caption among {', '.join(s for s in beside if s not in SUFFIXES) or 'sidecars'}"
         )
@@ -253,10 +252,15 @@ def _plain(captions: Iterable[str | bytes]) -> tuple[tuple[str, ...], tuple[str,
     return tuple(text for text, _ in both if text), tuple(dict.fromkeys(flag for _, flags in both for flag in flags))
 
 
+def truth_beside(file: str) -> str | None:
+    """`X.truth.jsonl` for `X.jsonl`, whether it is there or not; other tables have none."""
+    return file.removesuffix(".jsonl") + ".truth.jsonl" if file.endswith(".jsonl") else None
+
+
 def _truth(origin: Origin, file: str) -> dict[Any, Row]:
-    """What `X.truth.jsonl` beside `X.jsonl` knows: (image name, texts) → its other columns, `kind` and `match`."""
-    beside = file.removesuffix(".jsonl") + ".truth.jsonl"
-    if not file.endswith(".jsonl") or not origin.fs.isfile(beside):
+    """What the file `truth_beside` knows: (image name, texts) → its other columns, `kind` and `match`."""
+    beside = truth_beside(file)
+    if beside is None or not origin.fs.isfile(beside):
         return {}
     known = {}
     with _opened(origin.fs, beside) as handle:
@@ -269,12 +273,12 @@ def _truth(origin: Origin, file: str) -> dict[Any, Row]:
 
 
 def _check_columns(origin: Origin, file: str, row: Row) -> None:
-    found = {"image": pick_image(row, origin.image), "text": pick(row, origin.text, TEXT_COLUMNS)}
-    for what, column in found.items():
-        wanted = origin.image if what == "image" else origin.text
-        if column is None and (what == "image" or origin.need_text):
-            name = f"no column {wanted!r}" if wanted else f"no {what} column found"
-            raise DataError(f"{file}: {name} among {', '.join(map(str, row))}. Name it with {what}=COLUMN.")
+    image, text = pick_image(row, origin.image), pick(row, origin.text, TEXT_COLUMNS)
+    for what, wanted, column in (("image", origin.image, image), ("text", origin.text, text)):
+        if column is None:
+            missing = f"no column {wanted!r}" if wanted else f"no {what} column found"
+            there = ", ".join(map(str, row))
+            raise DataError(f"{file}: {missing} among {there}. Name it with `--set sources.{what}=COLUMN`.")
 
 
 @contextlib.contextmanager

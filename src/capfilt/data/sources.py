@@ -17,7 +17,6 @@ Every row becomes a Pair or a Failure. Reasons: `no_text` `no_image` `missing_fi
 
 import os
 import posixpath
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,18 +24,19 @@ from typing import Any, Literal
 
 import fsspec
 
-from capfilt.data.readers import TEXT_SIDECARS, Failure, Origin, read_folder, read_shards, read_tables
+from capfilt.data.readers import TEXT_SIDECARS, Failure, Origin, read_folder, read_shards, read_tables, truth_beside
 from capfilt.data.rows import TABLE_SUFFIXES, plain_name
 from capfilt.data.tar_shards import TAR_SUFFIXES, expand, split_name
 from capfilt.errors import DataError
 from capfilt.inputs.images import SUFFIXES
 from capfilt.pair import Pair
 
-__all__ = ["Failure", "Source", "open_source", "read_pairs"]
+__all__ = ["Failure", "Source", "open_source"]
 
 Kind = Literal["table", "folder", "shards"]
 READERS = {"table": read_tables, "folder": read_folder, "shards": read_shards}
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+CHANGES = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated")  # what file systems tell
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class Source:
     def files(self) -> tuple[str, ...]:
         """Every file that will be read for its rows, in order."""
         return self.origin.files
+
+    def state(self) -> dict[str, dict[str, str]]:
+        """Name → size and time of change of every file that is read for its rows or their truth; none is opened.
+
+        Images that the rows of a table name are not among them.
+        """
+        beside = [truth_beside(file) for file in self.files if self.kind == "table"]
+        return {name: _told(self.origin.fs, name) for name in (*self.files, *filter(None, beside))}
 
     def read(self) -> Iterator[Pair | Failure]:
         """Every row, in a stable order, its bytes read only as it is reached. Keys of pairs are unique.
@@ -75,26 +83,11 @@ class Source:
             raise DataError(f"{self.path}: no usable pair. {why}")
 
 
-def read_pairs(path: str | os.PathLike[str], *, image: str | None = None, text: str | None = None) -> Iterator[Pair]:
-    """Only the usable pairs; a warning at the end counts the others. `open_source(path).read()` shows them all."""
-    reasons: Counter[str] = Counter()
-    for item in open_source(path, image=image, text=text).read():
-        if isinstance(item, Pair):
-            yield item
-        else:
-            reasons[item.reason] += 1
-    if reasons:
-        warnings.warn(f"{path}: {reasons.total()} rows could not be used ({_counts(reasons)})", stacklevel=2)
-
-
-def open_source(
-    path: str | os.PathLike[str], *, image: str | None = None, text: str | None = None, need_text: bool = True
-) -> Source:
+def open_source(path: str | os.PathLike[str], *, image: str | None = None, text: str | None = None) -> Source:
     """Finds out what a path holds (table in the module's docstring).
 
     Args:
         image, text: columns to use where the usual names do not fit.
-        need_text: False lets images without any text through, as Pairs without texts.
 
     Raises:
         DataError: nothing there, nothing known in it, or several tables to choose from.
@@ -106,7 +99,7 @@ def open_source(
         fs, root = fsspec.core.url_to_fs(url)
         root = root.rstrip("/") or root
         is_folder = fs.isdir(root)
-        kind, files = _look_into(fs, root, need_text) if is_folder else _look_at(fs, root)
+        kind, files = _look_into(fs, root) if is_folder else _look_at(fs, root)
     except FileNotFoundError:
         raise DataError(f"{url}: no such file or folder") from None
     except (OSError, ValueError, ImportError) as error:
@@ -114,7 +107,7 @@ def open_source(
     if not is_folder:
         root = posixpath.commonpath([posixpath.dirname(file) for file in files])
         root = _reach(root) if kind == "table" else root
-    return Source(url, kind, Origin(fs, root, is_folder, tuple(files), image, text, need_text))
+    return Source(url, kind, Origin(fs, root, is_folder, tuple(files), image, text))
 
 
 def _look_at(fs: Any, path: str) -> tuple[Kind, list[str]]:
@@ -137,7 +130,7 @@ def _look_at(fs: Any, path: str) -> tuple[Kind, list[str]]:
     raise DataError(f"{path}: not an image, and not one of {known}")
 
 
-def _look_into(fs: Any, root: str, need_text: bool) -> tuple[Kind, list[str]]:
+def _look_into(fs: Any, root: str) -> tuple[Kind, list[str]]:
     """A folder: the first rule that fits."""
     names = sorted(name for name in fs.find(root) if not _hidden(name[len(root) :]))
     for name in ("captions.jsonl", "captions.jsonl.gz"):
@@ -150,7 +143,7 @@ def _look_into(fs: Any, root: str, need_text: bool) -> tuple[Kind, list[str]]:
     split = {n: split_name(n) for n in names}
     stems = {stem for stem, suffix in split.values() if suffix in SUFFIXES}
     beside = {n for n, (stem, s) in split.items() if s in (*TEXT_SIDECARS, "json") and stem in stems}
-    if beside or (stems and not need_text):
+    if beside:
         return "folder", [n for n in names if split[n][1] in (*SUFFIXES, *TEXT_SIDECARS) or n in beside]
     if parquet := [n for n in names if n.endswith(".parquet")]:
         return "table", parquet
@@ -165,6 +158,14 @@ def _look_into(fs: Any, root: str, need_text: bool) -> tuple[Kind, list[str]]:
         f"{root}: {what}. Looked for captions.jsonl, metadata.jsonl/csv/parquet, tar shards, images with .txt beside "
         "them, parquet files, one jsonl/csv/tsv table."
     )
+
+
+def _told(fs: Any, name: str) -> dict[str, str]:
+    try:
+        info = fs.info(name)
+    except OSError:
+        return {}
+    return {key: str(info[key]) for key in CHANGES if key in info}
 
 
 def _hidden(name: str) -> bool:

@@ -5,7 +5,6 @@ Shapes: M images of S x S pixels, R rows (image, text), B rows a batch, L tokens
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -45,9 +44,15 @@ class PairTable:
         return len(self.texts)
 
     @staticmethod
-    def of(pictures: Pictures, texts: Sequence[Sequence[str]]) -> "PairTable":
-        """One array of images and, for each, its texts (none, one or several)."""
+    def of(pictures: Pictures, texts: Sequence[Sequence[str]], picture: np.ndarray | None = None) -> "PairTable":
+        """One array of images and, for each, its texts (none, one or several).
+
+        picture: (M,) numbers, equal where two of the images are the same one; all differ if None.
+        """
         image = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
+        if picture is not None:
+            _, first, number = np.unique(picture, return_index=True, return_inverse=True)
+            image = first[number][image]
         return PairTable((pictures,), image, tuple(t for ts in texts for t in ts))
 
     @staticmethod
@@ -101,18 +106,19 @@ class Unmatched:
 
 
 class Tokens:
-    """Texts as one flat token array; equal texts share an id."""
+    """Texts as one flat token array; texts that read the same, once cleaned and cut, share an id."""
 
     def __init__(self, texts: Sequence[str], tokenizer: TextTokenizer, max_length: int):
         distinct = list(dict.fromkeys(texts))
         rows = tokenizer.encode([clean_caption(text) for text in distinct], max_length)
-        number = {text: i for i, text in enumerate(distinct)}
-        self.id = np.fromiter((number[t] for t in texts), dtype=np.int64, count=len(texts))
-        self.flat = np.concatenate(rows)
-        self.start = np.cumsum([0, *map(len, rows)])
+        number: dict[bytes, int] = {}
+        of_text = {t: number.setdefault(row.tobytes(), len(number)) for t, row in zip(distinct, rows, strict=True)}
+        self.id = np.fromiter((of_text[t] for t in texts), dtype=np.int64, count=len(texts))
+        self.flat = np.frombuffer(b"".join(number), np.int32)
+        self.start = np.cumsum([0, *(len(row) // self.flat.itemsize for row in number)])
 
     def row(self, text_id: int) -> np.ndarray:
-        """Token ids of a distinct text."""
+        """Token ids of the texts with this id."""
         return self.flat[self.start[text_id] : self.start[text_id + 1]]
 
 
@@ -145,7 +151,7 @@ class Batches(Dataset):
     """The batch of every step, as a function of the step alone: resuming is starting at another number.
 
     Rows come in a fresh seeded order each epoch; a batch may end one epoch and begin the next. With several ranks each
-    gets its part of the same joint batch.
+    gets its part of the same joint batch, its texts as long as the longest of all: ranks exchange tensors of one shape.
     """
 
     def __init__(
@@ -168,7 +174,7 @@ class Batches(Dataset):
         self.pool = Tokens(self.unmatched.texts, tokenizer, max_length) if self.unmatched.pool else None
         self.near = NearMisses(self.tokens) if self.unmatched.near else None
         self.rank, self.world = 0, 1
-        self.order = lru_cache(maxsize=2)(self._order)
+        self._orders: dict[int, np.ndarray] = {}
 
     @property
     def steps_per_epoch(self) -> float:
@@ -180,23 +186,29 @@ class Batches(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         share = self.size // self.world
-        positions = np.arange(step * self.size, (step + 1) * self.size)[self.rank * share : (self.rank + 1) * share]
-        rows = np.array([self.order(int(p) // len(self.table))[int(p) % len(self.table)] for p in positions])
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        positions = np.arange(step * self.size, (step + 1) * self.size)
+        epochs, places = np.divmod(positions, len(self.table))
+        rows = np.concatenate([self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
         text_ids = self.tokens.id[rows]
         ids, mask = self.tokenizer.pad([self.tokens.row(t) for t in text_ids])
-        extra_ids, extra_mask = self._extra(text_ids, positions)
+        extra_ids, extra_mask = self._extra(text_ids, positions) or (None, None)
         return Batch(
-            pixels=normalize(self._pixels(self.table.image[rows], positions)),
-            ids=torch.as_tensor(ids),
-            mask=torch.as_tensor(mask),
-            image_id=torch.from_numpy(self.table.image[rows]),
-            text_id=torch.from_numpy(text_ids),
-            extra_ids=extra_ids,
-            extra_mask=extra_mask,
+            pixels=normalize(self._pixels(self.table.image[rows[mine]], positions[mine])),
+            ids=torch.as_tensor(ids[mine]),
+            mask=torch.as_tensor(mask[mine]),
+            image_id=torch.from_numpy(self.table.image[rows[mine]]),
+            text_id=torch.from_numpy(text_ids[mine]),
+            extra_ids=None if extra_ids is None else torch.as_tensor(extra_ids[mine]),
+            extra_mask=None if extra_mask is None else torch.as_tensor(extra_mask[mine]),
         )
 
     def _order(self, epoch: int) -> np.ndarray:
-        return rng(self.seed, "order", epoch).permutation(len(self.table))
+        """The rows in the order of an epoch. Two epochs are remembered: a batch may end one and begin the next."""
+        if epoch not in self._orders:
+            self._orders = dict(list(self._orders.items())[-1:])
+            self._orders[epoch] = rng(self.seed, "order", epoch).permutation(len(self.table))
+        return self._orders[epoch]
 
     def _pixels(self, images: np.ndarray, positions: np.ndarray) -> np.ndarray:
         pictures = [self.table.picture(int(i)) for i in images]
@@ -209,19 +221,17 @@ class Batches(Dataset):
             pictures = [to_pixels(picture, self.px) for picture in pictures]
         return np.stack(pictures)
 
-    def _extra(self, text_ids: np.ndarray, positions: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _extra(self, text_ids: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ids and mask of the unmatched texts; a row without one is all padding. None where no row has one."""
         if self.pool is None and self.near is None:
-            return None, None
+            return None
         rows: list[np.ndarray] = []
         for text_id, position in zip(text_ids, positions, strict=True):
-            random = rng(self.seed, "unmatched", int(position))
+            random, own = rng(self.seed, "unmatched", int(position)), self.tokens.row(int(text_id))
             kind, row = random.random(), None
             if self.pool is not None and kind < self.unmatched.pool:
                 row = self.pool.row(int(random.choice(self.pool.id)))
             elif self.near is not None and kind < self.unmatched.pool + self.unmatched.near:
-                row = self.near.of(self.tokens.row(int(text_id)), random)
-            rows.append(np.zeros(0, np.int32) if row is None else row)
-        if not any(len(row) for row in rows):
-            return None, None
-        ids, mask = self.tokenizer.pad(rows)
-        return torch.as_tensor(ids), torch.as_tensor(mask)
+                row = self.near.of(own, random)
+            rows.append(np.zeros(0, np.int32) if row is None or np.array_equal(row, own) else row)
+        return self.tokenizer.pad(rows) if any(map(len, rows)) else None

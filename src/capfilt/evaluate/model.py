@@ -1,6 +1,6 @@
 """One model on one collection of clean pairs: retrieval by ITC and with ITM re-rank, captions, their known truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,11 +23,13 @@ class Evaluation:
                stated).
     per_query: name → one number an image or text, for paired intervals.
     captions:  what the model wrote for each image.
+    text_image: for each text the index of its image: texts of one image hang together, which intervals must know.
     """
 
     summary: dict[str, float]
     per_query: dict[str, list[float]]
     captions: list[str]
+    text_image: list[int] = field(default_factory=list)
 
 
 def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None = None, k: int = 64) -> Evaluation:
@@ -39,16 +41,18 @@ def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None =
     summary: dict[str, float] = {}
     each: dict[str, np.ndarray] = {}
     captions: list[str] = []
+    owner = np.repeat(np.arange(len(test)), [len(texts) for texts in test.texts])
     with Progress("evaluate", 3) as bar:
         if "read" in config.roles:
-            _retrieve(predictor, pixels, test, k if "look" in config.roles else 0, summary, each)
+            _retrieve(predictor, pixels, test, owner, k if "look" in config.roles else 0, summary, each)
         bar.update(1)
         if "speak" in config.roles:
             captions = [c.text for c in predictor.caption(pixels, range(len(pixels)), decoding or BEAM)]
             bar.update(2)
             _judge(captions, test, summary, each)
         bar.update(3)
-    return Evaluation(summary, {name: np.asarray(values, float).tolist() for name, values in each.items()}, captions)
+    per_query = {name: np.asarray(values, float).tolist() for name, values in each.items()}
+    return Evaluation(summary, per_query, captions, owner.tolist())
 
 
 def at_px(pictures: np.ndarray, px: int) -> np.ndarray:
@@ -58,9 +62,10 @@ def at_px(pictures: np.ndarray, px: int) -> np.ndarray:
     return np.stack([to_pixels(picture, px) for picture in pictures])
 
 
-def _retrieve(predictor: Predictor, pixels: np.ndarray, test: Collection, k: int, summary: dict, each: dict) -> None:
+def _retrieve(
+    predictor: Predictor, pixels: np.ndarray, test: Collection, owner: np.ndarray, k: int, summary: dict, each: dict
+) -> None:
     texts = [t for ts in test.texts for t in ts]
-    owner = np.repeat(np.arange(len(test)), [len(ts) for ts in test.texts])
     sim = predictor.embed_images(pixels) @ predictor.embed_texts(texts).T
     by_cosine = retrieval(sim, owner)
     summary |= {f"itc_{name}": value for name, value in by_cosine.summary().items()}

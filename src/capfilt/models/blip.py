@@ -5,7 +5,7 @@ Shapes: B pairs, N image tokens, L text tokens, D width, E compared width, C can
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from capfilt.objectives.language import IGNORED, SmoothingRule, next_labels, nex
 from capfilt.objectives.matching import draw, matching, negative_odds
 from capfilt.pair import Batch
 from capfilt.ranks import Ranks
+
+if TYPE_CHECKING:
+    from capfilt.inputs.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class BlipConfig:
     embed: int = 256
     roles: tuple[Role, ...] = ("read", "look", "speak")
     queue: int = 57600
+
+    def with_words(self, tokenizer: "TextTokenizer") -> "BlipConfig":
+        """The same sizes with a tokenizer's vocabulary and ids."""
+        t = tokenizer
+        special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
+        return dataclasses.replace(self, special=special, text=dataclasses.replace(self.text, vocab=len(t)))
 
 
 @dataclass(frozen=True)

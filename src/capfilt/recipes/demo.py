@@ -33,7 +33,7 @@ def demo(pairs: str | None = None, human: str | None = None, test: str | None = 
         captioner_objective=dataclasses.replace(CAPTIONING, smoothing=0.0),  # smoothed words end up in the nucleus
         human=1500,
         human_times=2.0,
-        max_length=20,  # the longest human caption has 19 ids; only junk is cut
+        max_length=20,  # the longest human caption has 19 ids; what is cut is padding and junk
         pool=0.35,
         near=0.35,
         filter_rounds=2,

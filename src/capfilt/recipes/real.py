@@ -5,7 +5,7 @@ import dataclasses
 from capfilt.bootstrap.config import BootstrapConfig, Sources
 from capfilt.clean.decide import Rule
 from capfilt.inputs.augment import AugmentConfig
-from capfilt.models.blip import CAPTIONING, PRESETS, BlipConfig
+from capfilt.models.blip import PRESETS, BlipConfig
 from capfilt.predict.decode import BEAM, NUCLEUS
 from capfilt.recipes.demo import SHORT, demo
 from capfilt.train.loop import TrainConfig
@@ -25,7 +25,7 @@ def flickr(
 ) -> BootstrapConfig:
     """A few thousand real photographs, trained from scratch: the demo's cycle with more steps, pixels and width.
 
-    `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "Flickr8k".
+    `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "Real photographs".
     """
     return dataclasses.replace(
         demo(pairs, human, test, seed),
@@ -62,7 +62,6 @@ def paper(
         held_back=0,
         vocabulary=30524,
         augmentation=AugmentConfig(crop_min=0.2),
-        captioner_objective=dataclasses.replace(CAPTIONING, prompt=0),
         decoding=NUCLEUS,
         captions=BEAM,
         rule=Rule(),

@@ -6,19 +6,30 @@ side, one thread each; every run resumes where it was, and a seed with numbers i
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from capfilt.bootstrap.config import VARIANTS, BootstrapConfig, Variant
-from capfilt.config import fingerprint, to_dict
+from capfilt.clean.decide import joint_score
+from capfilt.config import fingerprint
+from capfilt.evaluate.cleaning import filter_report
 from capfilt.evaluate.intervals import t_interval
-from capfilt.files import read_json, write_json, write_text
+from capfilt.files import lease, read_json, read_jsonl, write_json, write_text
 from capfilt.recipes.demo import demo
 from capfilt.report import results_json
+from capfilt.runtime import sigterm_raises
 
 ARMS: tuple[Variant, ...] = ("noisy", "filter", "captioner", "bootstrapped", "human", "share")
 MEASURES = ("tr1", "ir1", "cider", "truth", "coverage")
+FILTER = ("auc_swap", "auc_attribute", "auc_junk")
+FILTERS = {
+    "filter": "as used",
+    "filter_itm_alone": "its matching head alone, as in the paper",
+    "filter_first_round": "both heads, before its second round",
+}
 PAPER = {  # Table 1, 14M, ViT-B: COCO retrieval TR@1 / IR@1, caption CIDEr, in percent and points
     "noisy": (78.4, 60.7, 127.8),
     "filter": (79.1, 61.5, 128.2),
@@ -34,20 +45,38 @@ def study(seeds: int, out: Path, results: Path | None = None, jobs: int | None =
     jobs:    runs side by side; as many as there are processor cores unless told.
     """
     results = results or out / "study.json"
-    mark = fingerprint(to_dict(_config(0)))
+    mark = fingerprint(_config(0).outcome())
     known = read_json(results) if results.is_file() else {}
     runs = known.get("seeds", {}) if known.get("settings") == mark else {}
     todo = [seed for seed in range(seeds) if str(seed) not in runs]
-    jobs = min(jobs or os.cpu_count() or 1, max(1, len(todo)))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    jobs = min(jobs or os.cpu_count() or 1, seeds)
+    threads = max(1, (os.cpu_count() or 1) // jobs)  # by the whole study, not by what is left: the same when resumed
+    with lease(out), sigterm_raises(), _workers(jobs) as pool:
         started = {pool.submit(one_seed, seed, out, threads): seed for seed in todo}
         for done in as_completed(started):
             runs[str(started[done])] = done.result()
             found = {"settings": mark, "threads": threads, "seeds": dict(sorted(runs.items()))}
             write_json(results, {**found, "gains": gains(runs)})
     write_text(results.with_suffix(".md"), table(runs))
+    print(table(runs))
     return read_json(results)
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that stop with this one: each seed saves its state and is taken up by the next study."""
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        children = multiprocessing.active_children()
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def one_seed(seed: int, out: Path, threads: int) -> dict[str, Any]:
@@ -62,7 +91,22 @@ def one_seed(seed: int, out: Path, threads: int) -> dict[str, Any]:
     told = results_json(report)
     models = {arm: read_json(folder / "evaluated" / f"{arm}.json")["summary"] for arm in ARMS}
     short = {arm: {m: round(summary[m], 5) for m in MEASURES} for arm, summary in models.items()}
-    return {"models": short, "filter": told["filter"], "counts": told["counts"], "seconds": told["seconds"]}
+    return {
+        "models": short,
+        "filter": told["filter"],
+        "filter_itm_alone": _aucs(folder, "", itc=0.0),
+        "filter_first_round": _aucs(folder, "-1", _config(seed).rule.itc),
+        "counts": told["counts"],
+        "seconds": told["seconds"],
+    }
+
+
+def _aucs(folder: Path, turn: str, itc: float) -> dict[str, float]:
+    """How well a round of the filter tells each family of noise, from the scores that the run left."""
+    kinds, match = zip(*read_json(folder / "truth.json")["web"].values(), strict=True)
+    rows = [row for shard in sorted(folder.glob(f"clean/web{turn}/0*.jsonl")) for row in read_jsonl(shard)]
+    found = filter_report([joint_score(row["itm"], row["itc"], itc) for row in rows], match, kinds, 0.5)
+    return {name: found[name] for name in FILTER}
 
 
 def gains(runs: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +139,10 @@ def table(runs: dict[str, Any]) -> str:
     for other, gained in gains(runs).items():
         cells = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in (gained[m] for m in MEASURES)]
         lines.append(f"| {other} | " + " | ".join(cells) + " |")
+    lines += ["", "| filter's AUC, mean (worst) | swapped | one attribute wrong | junk |", "|---|---|---|---|"]
+    for key, what in FILTERS.items():
+        values = [[run[key][name] for run in runs.values()] for name in FILTER]
+        lines.append(f"| {what} | " + " | ".join(f"{sum(v) / len(v):.4f} ({min(v):.4f})" for v in values) + " |")
     return "\n".join(lines) + "\n"
 
 

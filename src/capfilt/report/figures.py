@@ -7,8 +7,7 @@ import numpy as np
 
 from capfilt.report.plot import Bars, Figure, Histogram, Line
 from capfilt.report.record import Filter, Report
-
-SHORT = {"tr1": "TR@1", "ir1": "IR@1", "cider": "CIDEr", "truth": "truth", "coverage": "coverage"}
+from capfilt.report.words import LOSS_WORDS, kind_name, model_name, number, short, stage_name
 
 
 def figures(report: Report) -> dict[str, Figure]:
@@ -22,18 +21,17 @@ def _results(report: Report) -> Figure | None:
     shown = [m for m in report.metrics if m.unit != "points" and (m.noisy, m.bootstrapped) != (None, None)]
     if not shown:
         return None
-    scale = {"share": 100.0, "percent": 1.0}
     columns = {
         "noisy": [m.noisy for m in shown],
         "bootstrapped": [m.bootstrapped for m in shown],
         **{name: [m.extra.get(name) for m in shown] for name in extra_models(report)},
     }
     bars = [
-        Bars(name, [None if v is None else round(scale[m.unit] * v, 1) for m, v in zip(shown, values, strict=True)])
+        Bars(model_name(name), [None if v is None else round(100 * v, 1) for v in values])
         for name, values in columns.items()
     ]
-    names = tuple(SHORT.get(m.name, m.label or m.name) for m in shown)
-    return Figure("Before and after", "", "percent", bars, categories=names)
+    names = tuple(short(metric) for metric in shown)
+    return Figure("First and second model", "", "percent", bars, categories=names, width=560.0)
 
 
 def extra_models(report: Report) -> list[str]:
@@ -42,7 +40,11 @@ def extra_models(report: Report) -> list[str]:
 
 
 def _scores(report: Report, found: Filter) -> Figure | None:
-    shown = [Histogram(f"{label} ({len(scores):,})", scores) for label, scores in report.scores_by_truth if len(scores)]
+    shown = [
+        Histogram(f"{kind_name(kind)} ({len(scores):,})", scores)
+        for kind, scores in report.scores_by_truth
+        if len(scores)
+    ]
     if not shown:
         return None
     return Figure(
@@ -53,19 +55,20 @@ def _scores(report: Report, found: Filter) -> Figure | None:
         x_range=(0.0, 1.0),
         bins=30,
         threshold=found.threshold,
+        threshold_label=f"bar {number(found.threshold)}",
     )
 
 
 def _roc(report: Report) -> Figure | None:
     curves = [
-        Line(name, [x for x, _ in points], [y for _, y in points])
+        Line(kind_name(name), [x for x, _ in points], [y for _, y in points])
         for name, points in report.roc.items()
         if len(points) > 1
     ]
     if not curves:
         return None
     return Figure(
-        "Right texts kept against wrong ones",
+        "Right texts kept against wrong ones (ROC)",
         "share of wrong texts kept",
         "share of right texts kept",
         curves,
@@ -80,7 +83,8 @@ def _kinds(found: Filter) -> Figure | None:
     if not shares:
         return None
     bars = Bars("kept", [round(v, 1) for v in shares.values()])
-    return Figure("Web texts kept, by kind", "", "percent kept", [bars], categories=tuple(shares), y_range=(0.0, 106.0))
+    names = tuple(kind_name(kind) for kind in shares)
+    return Figure("Web texts kept, by kind", "", "percent kept", [bars], categories=names, y_range=(0.0, 106.0))
 
 
 def _losses(report: Report) -> dict[str, Figure]:
@@ -89,13 +93,15 @@ def _losses(report: Report) -> dict[str, Figure]:
     for name, points in report.losses.items():
         stage, _, curve = name.rpartition("/")
         if len(points):
-            stages.setdefault(stage, []).append(_smoothed(curve, points))
+            stages.setdefault(stage, []).append(_smoothed(LOSS_WORDS.get(curve, curve), points))
     drawn: dict[str, Figure] = {}
     for stage, lines in stages.items():
         stem = "losses" + (f"-{slug}" if (slug := re.sub(r"[^a-z0-9]+", "-", stage.lower()).strip("-")) else "")
         while stem in drawn:
             stem += "-2"
-        drawn[stem] = Figure(f"Losses: {stage}" if stage else "Losses", "step", "loss", lines)
+        title = stage_name(stage) or "losses"
+        which = f" ({lines[0].name})" if len(lines) == 1 else ""  # one line has no legend
+        drawn[stem] = Figure(title[:1].upper() + title[1:], "step", f"loss{which}", lines)
     return drawn
 
 

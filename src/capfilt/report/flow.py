@@ -1,13 +1,19 @@
-"""The run as one picture: web and human pairs → model 0 → captioner and filter → cleaned set → model 1."""
+"""The run as one picture: web and human pairs → first model → captioner and filter → cleaned set → second model.
+
+The human pairs have a line of their own, which also leads to captioner and filter and to the second model."""
 
 from dataclasses import dataclass
 
 from capfilt.report import shapes
 from capfilt.report.record import Filter, Report, Texts
 from capfilt.report.shapes import Box, Label, Path2D, Point, Shape
-from capfilt.report.words import amount, percent
+from capfilt.report.words import FIRST, SECOND, amount, number, percent, short
 
 WIDE, TALL = 164.0, 78.0
+EDGE, HEAD = 10.0, 26.0  # room around the boxes, and for the words above the group
+LINE = 22.0  # from the boxes to the line of the human pairs
+HUMAN = "s0"  # the colour of the human pairs and of their line
+COPIES = "copies of the first model"
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ def flow_png(report: Report, path: object) -> None:
 def _nodes(report: Report) -> list[_Node]:
     counts, found, texts = report.counts, report.filter or Filter(), report.texts or Texts()
     headline = next((m for m in report.metrics if m.noisy is not None and m.bootstrapped is not None), None)
-    name = {"tr1": "TR@1", "ir1": "IR@1"}.get(headline.name, headline.name) if headline else ""
+    name = short(headline) if headline else ""
     before = (f"{name} {amount(headline.noisy, headline.unit)}",) if headline else ()
     after = (f"{name} {amount(headline.bootstrapped, headline.unit)}",) if headline else ()
     kept = counts.kept + counts.replaced
@@ -44,46 +50,78 @@ def _nodes(report: Report) -> list[_Node]:
         made = f"{texts.kept_web:,} web + {texts.kept_synthetic:,} new texts"
     else:
         made = f"{counts.kept:,} kept, {counts.replaced:,} replaced"
-    bar = () if found.threshold is None else (f"keeps from {found.threshold:.2f}",)
+    bar = () if found.threshold is None else (f"keeps from {number(found.threshold)}",)
     true = (f"{amount(texts.truth_web, 'share')} true",) if texts.truth_web is not None else ()
     wrote = (f"{texts.synthetic:,} new texts",) if texts.synthetic is not None else ("a text for each image",)
     said = (f"{amount(texts.truth_synthetic, 'share')} true",) if texts.truth_synthetic is not None else ()
     pure = (f"{amount(texts.truth_cleaned, 'share')} true",) if texts.truth_cleaned is not None else ()
     nodes = [
         _Node(0, 0, "Web pairs", (f"{counts.given:,} noisy", *true), "s1"),
-        _Node(1, 0.5, "Model 0", ("learns from noise", *before), "s4"),
+        _Node(1, 0.5, FIRST.capitalize(), ("learns from all pairs", *before), "s4"),
         _Node(2, 0, "Captioner", (*wrote, *said), "s0"),
         _Node(2, 1, "Filter", (f"drops {counts.dropped:,} images", *bar), "s3"),
         _Node(3, 0.5, "Cleaned set", (f"{kept:,} images ({percent(kept, counts.given)})", *(pure or (made,))), "s2"),
-        _Node(4, 0.5, "Model 1", ("learns from clean", *after), "s2"),
+        _Node(4, 0.5, SECOND.capitalize(), ("starts from nothing", *after), "s2"),
     ]
     if texts.human:
-        nodes.insert(1, _Node(0, 1, "Human pairs", (f"{texts.human:,} hand-written",), "s2"))
+        told = f"{texts.human:,} {'drawn, all true' if report.drawn else 'trusted'}"
+        nodes.insert(1, _Node(0, 1, "Human pairs", (told,), HUMAN))
     return nodes
 
 
 def _draw(report: Report, upright: bool) -> tuple[list[Shape], float, float]:
     nodes = _nodes(report)
-    alone = not report.texts or not report.texts.human  # without human pairs the web pairs take the middle
-    across, down = (WIDE + 12, TALL + 34) if upright else (WIDE + 40, TALL + 22)
+    taught = bool(report.texts and report.texts.human)  # else the web pairs take the middle
+    across, down = (WIDE + 28, TALL + 54) if upright else (WIDE + 46, TALL + 28)
 
     def corner(node: _Node) -> Point:
-        lane = 0.5 if alone and node.step == 0 else node.lane
-        return (6 + lane * across, 6 + node.step * down) if upright else (6 + node.step * across, 6 + lane * down)
+        lane = node.lane if taught or node.step else 0.5
+        x, y = (lane, node.step) if upright else (node.step, lane)
+        return EDGE + x * across, (EDGE if upright else HEAD) + y * down
 
-    width, height = (
-        (across + WIDE + 12, 4 * down + TALL + 12) if upright else (4 * across + WIDE + 12, down + TALL + 12)
-    )
-    drawn: list[Shape] = [Box(0, 0, width, height, fill="paper")]
+    steps, lanes = (down, across) if upright else (across, down)
+    width, height = (lanes + WIDE, EDGE + 4 * steps + TALL) if upright else (4 * steps + WIDE, HEAD + lanes + TALL)
+    width, height = width + 2 * EDGE, height + EDGE
+    width, height = (width + LINE, height) if upright else (width, height + LINE)
+    at = {node.name: corner(node) for node in nodes}
+    drawn: list[Shape] = [Box(0, 0, width, height, fill="paper"), *_group(at["Captioner"], at["Filter"])]
     for first in nodes:
         for second in nodes:
             if second.step == first.step + 1 and first.name != "Captioner":  # what it writes passes the filter first
-                drawn += _arrow(corner(first), corner(second), upright)
-    captioner, judge = (next(n for n in nodes if n.name == name) for name in ("Captioner", "Filter"))
-    drawn += _arrow(corner(captioner), corner(judge), upright=not upright)
+                drawn += _arrow(at[first.name], at[second.name], upright)
+    drawn += _arrow(at["Captioner"], at["Filter"], upright=not upright)
+    if taught:
+        drawn += _taught(at["Human pairs"], at["Filter"], at[SECOND.capitalize()], upright)
     for node in nodes:
-        drawn += _box(node, *corner(node))
+        drawn += _box(node, *at[node.name])
     return drawn, width, height
+
+
+def _group(captioner: Point, judge: Point) -> list[Shape]:
+    """The frame around captioner and filter."""
+    (x, y), (right, bottom) = captioner, (judge[0] + WIDE, judge[1] + TALL)
+    return [
+        Box(x - 7, y - 20, right - x + 14, bottom - y + 27, stroke="grid", radius=12),
+        Label((x + right) / 2, y - 10, COPIES, size=11, role="muted", anchor="middle"),
+    ]
+
+
+def _taught(human: Point, judge: Point, second: Point, upright: bool) -> list[Shape]:
+    """The line from the human pairs along the outer edge, into the frame of the filter and into the second model."""
+    if upright:
+        edge = human[0] + WIDE + LINE
+        start, ends = (human[0] + WIDE, human[1] + TALL / 2), [(judge[0] + WIDE + 7, judge[1] + TALL / 2)]
+        ends.append((second[0] + WIDE, second[1] + TALL / 2))
+        turns = [[start, (edge, start[1]), (edge, end[1]), end] for end in ends]
+        heads = [[(x + 8, y - 4.5), (x + 1, y), (x + 8, y + 4.5)] for x, y in ends]
+    else:
+        edge = human[1] + TALL + LINE
+        start, ends = (human[0] + WIDE / 2, human[1] + TALL), [(judge[0] + WIDE / 2, judge[1] + TALL + 7)]
+        ends.append((second[0] + WIDE / 2, second[1] + TALL))
+        turns = [[start, (start[0], edge), (end[0], edge), end] for end in ends]
+        heads = [[(x - 4.5, y + 8), (x, y + 1), (x + 4.5, y + 8)] for x, y in ends]
+    lines: list[Shape] = [Path2D(turn, stroke=HUMAN, width=1.4) for turn in turns]
+    return [*lines, *(Path2D(head, fill=HUMAN, closed=True) for head in heads)]
 
 
 def _box(node: _Node, x: float, y: float) -> list[Shape]:

@@ -10,11 +10,9 @@ from PIL import Image
 
 from capfilt.errors import DataError
 from capfilt.report.record import Card
-from capfilt.report.words import reason, visible
+from capfilt.report.words import kind_name, reason, score_text, visible
 
-LONGEST_PX = 320  # larger images are reduced: the page carries every picture inside itself
 LONGEST_TEXT = 400  # characters shown of one text
-OPEN_CARDS = 12  # cards of one section shown before "show more"
 
 SECTIONS = {
     "kept": ("Kept", "The web text fits its image, so it stays."),
@@ -25,7 +23,7 @@ SECTIONS = {
 
 _KEY = (
     '<p class="key muted"><span class="text stays"><ins>✓ green</ins></span> texts stay in the cleaned set, '
-    '<span class="text goes"><del>✗ struck-through</del></span> ones go. The bar and its number are the score '
+    '<span class="text goes"><del>✗ struck-through</del></span> ones go. The number and its gauge are the score '
     "that the filter gave, from 0 to 1.</p>"
 )
 
@@ -42,32 +40,29 @@ def gallery(cards: Sequence[Card], threshold: float | None) -> str:
         mine = [card for card in cards if card.section == section]
         if not mine:
             continue
-        first = "".join(_card(card, threshold) for card in mine[:OPEN_CARDS])
-        rest = "".join(_card(card, threshold) for card in mine[OPEN_CARDS:])
-        more = f"<summary>Show {len(mine) - OPEN_CARDS:,} more</summary>"
-        more = f'<details class="more">{more}<div class="cards">{rest}</div></details>' if rest else ""
+        shown = "".join(_card(card, threshold) for card in mine)
         drawn.append(
             f'<details class="section" open><summary><span class="badge {section}">{name}</span> '
-            f'<span class="muted">{meaning}</span></summary><div class="cards">{first}</div>{more}</details>'
+            f'<span class="muted">{meaning}</span></summary><div class="cards">{shown}</div></details>'
         )
     return "".join(drawn)
 
 
 def _card(card: Card, threshold: float | None) -> str:
-    kind = f'<span class="kind">{_shortened(card.kind, 40)}</span>' if card.kind else ""
-    texts = _text("web text", card.web, card.score_web, card.web_stays, card.truth_web)
+    kind = f'<span class="kind">{_shortened(kind_name(card.kind), 40)}</span>' if card.kind else ""
+    meter = _meter(card.score_web, card.web_stays, threshold)
+    texts = _text("web text", card.web, meter, card.web_stays, card.truth_web)
     if card.synthetic is not None or card.section != "failed":
-        texts += _text(
-            "synthetic text", card.synthetic, card.score_synthetic, card.synthetic_stays, card.truth_synthetic
-        )
-    why = reason(card, threshold)
+        meter = _meter(card.score_synthetic, card.synthetic_stays, threshold)
+        texts += _text("synthetic text", card.synthetic, meter, card.synthetic_stays, card.truth_synthetic)
+    why = reason(card)
     return (
         f'<article class="card {card.section}"><div class="look">{_image(card.image)}{kind}</div>'
         f'<div class="say">{texts}<p class="why">{_shortened(why[:1].upper() + why[1:])}.</p></div></article>'
     )
 
 
-def _text(name: str, text: str | None, score: float | None, stays: bool, truth: tuple[int, int] | None) -> str:
+def _text(name: str, text: str | None, meter: str, stays: bool, truth: tuple[int, int] | None) -> str:
     if text is None:
         return f'<p class="text none"><span class="tag">no {name}</span></p>'
     mark = "stays" if stays else "goes"
@@ -75,7 +70,6 @@ def _text(name: str, text: str | None, score: float | None, stays: bool, truth: 
     if truth is not None:
         facts = f'<span class="facts">{truth[0]} of {truth[1]} facts true</span>' if truth[1] else ""
         facts = facts or '<span class="facts">states no fact</span>'
-    meter = "" if score is None else f'<span class="score">{_meter(score, mark)} {score:.2f}</span>'
     words = _shortened(text)
     body = f"<ins><bdi>{words}</bdi></ins>" if stays else f"<del><bdi>{words}</bdi></del>"
     sign = '<b title="stays">✓</b>' if stays else '<b title="goes">✗</b>'
@@ -93,11 +87,14 @@ def _shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     return f'{esc(text[:longest])}… <span class="muted">({len(text):,} characters)</span>'
 
 
-def _meter(score: float, mark: str) -> str:
+def _meter(score: float | None, stays: bool, threshold: float | None) -> str:
+    if score is None:
+        return ""
     wide = 32 * min(1.0, max(0.0, score))
     return (
-        '<svg class="meter" viewBox="0 0 32 6" aria-hidden="true"><rect class="rail" width="32" height="6" rx="3"/>'
-        f'<rect class="{mark}" width="{wide:.1f}" height="6" rx="3"/></svg>'
+        '<span class="score"><svg class="meter" viewBox="0 0 32 6" aria-hidden="true">'
+        f'<rect class="rail" width="32" height="6" rx="3"/><rect class="{"stays" if stays else "goes"}" '
+        f'width="{wide:.1f}" height="6" rx="3"/></svg> {score_text(score, threshold)}</span>'
     )
 
 
@@ -109,7 +106,7 @@ def _image(image: np.ndarray | None) -> str:
 
 
 def data_uri(image: np.ndarray) -> tuple[str, tuple[int, int]]:
-    """(data URI, (width, height)) of an (H, W, 3) uint8 image: PNG where small, else JPEG of at most 320 px.
+    """(data URI of a PNG, (width, height)) of an (H, W, 3) uint8 image.
 
     Raises DataError for any other shape or dtype.
     """
@@ -119,14 +116,7 @@ def data_uri(image: np.ndarray) -> tuple[str, tuple[int, int]]:
             f"report: a gallery image must be (H, W, 3) uint8, got {image.shape} {image.dtype}. "
             "Decode it to RGB first, or give None where there is none."
         )
-    picture = Image.fromarray(image)
-    small = max(picture.size) <= 96
-    if max(picture.size) > LONGEST_PX:
-        picture.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    if small:
-        picture.save(buffer, format="PNG", optimize=True)
-    else:
-        picture.save(buffer, format="JPEG", quality=85)
+    picture, buffer = Image.fromarray(image), io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
     code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"data:image/{'png' if small else 'jpeg'};base64,{code}", picture.size
+    return f"data:image/png;base64,{code}", picture.size

@@ -14,19 +14,25 @@ from capfilt.report.figures import extra_models, figures
 from capfilt.report.flow import flow_png, flow_svg
 from capfilt.report.gallery import esc, gallery
 from capfilt.report.plot import Figure, to_png, to_svg
-from capfilt.report.record import Filter, Metric, Report, results_json
+from capfilt.report.record import Filter, Interval, Metric, Report, results_json
 from capfilt.report.shapes import style_sheet
+from capfilt.report.story import glossary, intro, summary
 from capfilt.report.table import terminal_table
 from capfilt.report.words import (
-    GLOSSARY,
+    FIRST,
+    KIND_WORDS,
+    SECOND,
     amount,
     duration,
     explanation,
     gain,
+    kind_name,
     label,
+    model_name,
     number,
     percent,
-    summary,
+    short,
+    stage_name,
     verdict,
 )
 
@@ -56,14 +62,14 @@ def render(report: Report) -> str:
     threshold = report.filter.threshold if report.filter else None
     losses = "".join(_plot(figure) for name, figure in drawn.items() if name.startswith("losses"))
     sections = [
-        ("result", "How much better is the second model?", _results(report) + _row(drawn, "results")),
+        ("result", f"How much better is the {SECOND}?", _results(report) + _row(drawn, "results")),
         ("pairs", "What became of the pairs", _counts(report)),
         ("filter", "How good is the filter?", _filter(report.filter) + _row(drawn, "scores", "roc", "kinds")),
         ("gallery", "See for yourself", gallery(report.gallery, threshold)),
-        ("training", "How training went", f'<div class="plots">{losses}</div>' if losses else ""),
+        ("training", "How training went", f'{_LOSSES}<div class="plots">{losses}</div>' if losses else ""),
         ("cost", "What it cost", _cost(report)),
         ("settings", "Settings", _settings(report)),
-        ("glossary", "Words used here", _glossary()),
+        ("glossary", "Words used here", _terms(glossary(report))),
     ]
     shown = [(name, title, body) for name, title, body in sections if body]
     nav = "".join(f'<a href="#{name}">{_SHORT[name]}</a>' for name, _, _ in shown)
@@ -71,13 +77,18 @@ def render(report: Report) -> str:
     subtitle = f'<p class="subtitle">{esc(report.subtitle)}</p>' if report.subtitle else ""
     notes = "".join(f"<li>{esc(note)}</li>" for note in report.notes)
     notes = f'<ul class="notes">{notes}</ul>' if notes else ""
-    header = f"<header><h1>{esc(report.title)}</h1>{subtitle}<nav>{nav}</nav></header>"
+    told = "".join(f'<p class="intro">{esc(paragraph)}</p>' for paragraph in intro(report))
+    header = f"<header><h1>{esc(report.title)}</h1>{subtitle}{told}<nav>{nav}</nav></header>"
     footer = (
         f"<footer>Written by capfilt {esc(__version__)}. This page carries all it shows; it loads nothing.</footer>"
     )
     return _document(report.title, f"{header}<main>{_summary(report)}{_flow(report)}{notes}{body}</main>{footer}")
 
 
+_LOSSES = (
+    "<p>A loss says how wrong a model still is at what it is taught; it should fall. Models learn to compare images "
+    "and texts (ITC), to match them (ITM) and to write texts (LM).</p>"
+)
 _SHORT = {
     "result": "Result",
     "pairs": "Pairs",
@@ -138,28 +149,42 @@ def _results(report: Report) -> str:
     if not report.metrics:
         return ""
     extra = extra_models(report)
-    heads = ["Measure", "Noisy model", "Bootstrapped model", "Gain [low, high]", *extra]
-    rows = [f"<tr>{_result_row(metric, extra)}</tr>" for metric in report.metrics]
+    heads = ["Measure", *map(_capital, (FIRST, SECOND)), "Gain [low, high]", *map(_capital, map(model_name, extra))]
+    rows = [f"<tr>{_result_row(metric, heads, extra)}</tr>" for metric in report.metrics]
+    points = ", ".join(short(metric) for metric in report.metrics if metric.unit == "points")
     foot = (
-        '<p class="muted small">Gain is bootstrapped minus noisy, in percentage points (in points for CIDEr), with its '
-        "95 % interval. An interval without zero means that chance alone does not explain the change.</p>"
+        f'<p class="muted small">Gain is {SECOND} minus {FIRST}, with its 95 % interval: in percentage points'
+        f"{f', for {points} in points' if points else ''}. An interval without zero means that chance alone does not "
+        "explain the change. A measure without a gain is one of the whole test set, not a mean over its images.</p>"
     )
-    return _table(heads, rows, "stack numbers") + foot
+    return _table(heads, rows, "stack numbers") + foot + _models(report)
 
 
-def _result_row(metric: Metric, extra: list[str]) -> str:
+def _result_row(metric: Metric, heads: list[str], extra: list[str]) -> str:
     found = verdict(metric)
     style = {"better": "better", "worse": "worse"}.get(found, "unclear")
     arrow = {"better": "▲ ", "worse": "▼ "}.get(found, "")
     why = explanation(metric)
     name = f'<th scope="row">{esc(label(metric))}{f"<small>{esc(why)}</small>" if why else ""}</th>'
-    cells = [
-        _cell("Noisy model", amount(metric.noisy, metric.unit)),
-        _cell("Bootstrapped model", f"<b>{amount(metric.bootstrapped, metric.unit)}</b>"),
-        _cell("Gain", f'<span class="{style}">{arrow}{gain(metric)}</span>'),
-        *(_cell(model, amount(metric.extra.get(model), metric.unit)) for model in extra),
+    values = [
+        amount(metric.noisy, metric.unit),
+        f"<b>{amount(metric.bootstrapped, metric.unit)}</b>",
+        f'<span class="{style}">{arrow}{gain(metric)}</span>',
+        *(amount(metric.extra.get(model), metric.unit) for model in extra),
     ]
-    return name + "".join(cells)
+    return name + "".join(_cell(head.partition(" [")[0], value) for head, value in zip(heads[1:], values, strict=True))
+
+
+def _models(report: Report) -> str:
+    """What each compared model learned from."""
+    if not report.models:
+        return ""
+    told = "Every model starts from nothing and takes the same number of steps. They differ in what they learn from:"
+    return f"<p>{told}</p>" + _terms([(_capital(model_name(name)), meaning) for name, meaning in report.models.items()])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _counts(report: Report) -> str:
@@ -202,23 +227,28 @@ def _filter(found: Filter | None) -> str:
     for name, (title, why) in _FILTER_ROWS.items():
         value = getattr(found, name)
         if value is not None:
-            shown = number(value) if name.startswith("auc") else amount(value, "share")
+            shown = _auc(value, found.auc_intervals.get(name)) if name.startswith("auc") else amount(value, "share")
             rows.append(f'<tr><th scope="row">{title}<small>{why}</small></th>{_cell("Value", f"<b>{shown}</b>")}</tr>')
-    table = _table(["Measure", "Value"], rows, "numbers") if rows else ""
+    table = _table(["Measure", "Value [low, high]"], rows, "stack numbers") if rows else ""
     kinds = [
-        f'<tr><th scope="row">{esc(kind)}</th>{_cell("Kept", f"{kept:,}")}{_cell("Of", f"{every:,}")}'
+        f'<tr><th scope="row">{esc(kind_name(kind))}<small>{esc(KIND_WORDS.get(kind, ("", ""))[1])}</small></th>'
+        f"{_cell('Kept', f'{kept:,}')}{_cell('Of', f'{every:,}')}"
         f"{_cell('Share', f'<b>{percent(kept, every)}</b>')}</tr>"
         for kind, (kept, every) in found.kept_by_kind.items()
     ]
-    by_kind = _table(["Kind of web text", "Kept", "Of", "Share"], kinds, "numbers") if kinds else ""
-    bar = "" if found.threshold is None else f"<p>A text stays from a score of {found.threshold:.2f}.</p>"
+    by_kind = _table(["Kind of web text", "Kept", "Of", "Share"], kinds, "stack numbers") if kinds else ""
+    bar = "" if found.threshold is None else f"<p>A text stays from a score of {number(found.threshold)}, the bar.</p>"
     return bar + (f'<div class="tables">{table}{by_kind}</div>' if table or by_kind else "")
+
+
+def _auc(value: float, interval: Interval | None) -> str:
+    return number(value) + (f" [{number(interval[1])}, {number(interval[2])}]" if interval else "")
 
 
 def _cost(report: Report) -> str:
     facts = []
     if report.seconds is not None:
-        facts.append(f"<b>{duration(report.seconds)}</b> in all")
+        facts.append(f"<b>{duration(report.seconds)}</b> for all that the {FIRST} and the {SECOND} need")
     if report.peak_mib is not None:
         facts.append(f"at most <b>{report.peak_mib:,.0f} MiB</b> of memory")
     if report.machine:
@@ -226,13 +256,12 @@ def _cost(report: Report) -> str:
     words = f"<p>{', '.join(facts)}.</p>" if facts else ""
     longest = max(report.stages.values(), default=0.0) or 1.0
     rows = [
-        f'<tr><th scope="row">{esc(stage)}</th>{_cell("Time", duration(seconds))}'
+        f'<tr><th scope="row">{esc(_capital(stage_name(stage)))}</th>{_cell("Time", duration(seconds))}'
         f'<td class="gauge"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="f-s0" width="{100 * seconds / longest:.1f}" height="6"/></svg></td></tr>'
         for stage, seconds in report.stages.items()
     ]
-    command = f'<pre class="command">{esc(report.command)}</pre>' if report.command else ""
-    return words + (_table(["Stage", "Time", ""], rows, "numbers") if rows else "") + command
+    return words + (_table(["Stage", "Time", ""], rows, "numbers") if rows else "")
 
 
 def _settings(report: Report) -> str:
@@ -254,5 +283,5 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, str]:
     return flat
 
 
-def _glossary() -> str:
-    return "<dl>" + "".join(f"<dt>{esc(term)}</dt><dd>{esc(meaning)}</dd>" for term, meaning in GLOSSARY) + "</dl>"
+def _terms(terms: list[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{esc(term)}</dt><dd>{esc(meaning)}</dd>" for term, meaning in terms) + "</dl>"

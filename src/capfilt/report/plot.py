@@ -205,7 +205,9 @@ def _axes(figure: Figure, frame: _Frame, y_ticks: Sequence[float], texts: Sequen
         for k, name in enumerate(figure.categories):
             x, _ = frame.at(k + 0.5, frame.y[0])
             room = (frame.right - frame.left) / len(figure.categories) - 4
-            drawn.append(Label(x, frame.bottom + 14, _fitted(name, room), size=12, role="muted", anchor="middle"))
+            size = max(9.0, min(12.0, 12.0 * room / max(1.0, shapes.text_width(name, 12))))
+            text = _fitted(name, room, size)
+            drawn.append(Label(x, frame.bottom + 14, text, size=round(size, 1), role="muted", anchor="middle"))
     else:
         marks = ticks(*frame.x, about=6)
         for value in marks:
@@ -220,11 +222,11 @@ def _axes(figure: Figure, frame: _Frame, y_ticks: Sequence[float], texts: Sequen
     return drawn
 
 
-def _fitted(text: str, room: float) -> str:
+def _fitted(text: str, room: float, size: float) -> str:
     """The text, cut with an ellipsis where it would run into its neighbour."""
-    if shapes.text_width(text, 12) <= room:
+    if shapes.text_width(text, size) <= room + 0.1:
         return text
-    while text and shapes.text_width(text + "…", 12) > room:
+    while text and shapes.text_width(text + "…", size) > room:
         text = text[:-1]
     return text.rstrip() + "…"
 

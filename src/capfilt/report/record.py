@@ -10,7 +10,8 @@ from capfilt.errors import CheckFailed
 from capfilt.pair import Decision
 
 Interval = tuple[float, float, float]
-Unit = Literal["share", "percent", "points"]
+Unit = Literal["share", "points"]
+POINTS = ("cider", "bleu4", "rouge_l")
 METRIC_NAMES = ("tr1", "ir1", "cider", "truth", "coverage")
 FILTER_NAMES = ("auc_swap", "auc_attribute", "auc_junk", "precision", "recall")
 
@@ -20,13 +21,10 @@ class Metric:
     """One row of the result table: the same measure on the model before and after.
 
     name:         `tr1`, `ir1`, `cider`, `truth`, `coverage`, or any other name.
-    noisy:        its value for the model trained on the noisy pairs; None where unknown.
-    bootstrapped: its value for the model trained on the cleaned set.
-    gain:         (mean, low, high) of bootstrapped minus noisy, in the same unit.
+    noisy:        its value for the first model, trained on the noisy pairs; None where unknown.
+    bootstrapped: its value for the second model, trained on the cleaned set.
+    gain:         (mean, low, high) of bootstrapped minus noisy, in the same unit; None where it cannot be said.
     extra:        model name → value, for controls and ablations; one more column each.
-    unit:         `share` (0 to 1, shown as percent), `percent` (0 to 100) or `points` (shown as it is).
-                  Empty: `points` for cider, else `share`.
-    label, explanation: what readers see; empty for the known names, whose words are built in.
     """
 
     name: str
@@ -34,21 +32,18 @@ class Metric:
     bootstrapped: float | None = None
     gain: Interval | None = None
     extra: Mapping[str, float | None] = field(default_factory=dict)
-    unit: Unit | Literal[""] = ""
-    label: str = ""
-    explanation: str = ""
 
     def __post_init__(self) -> None:
-        if not self.unit:
-            object.__setattr__(self, "unit", "points" if self.name == "cider" else "share")
-        if self.unit != "share":
+        if self.unit == "points":
             return
         for value in (self.noisy, self.bootstrapped, *self.extra.values()):
             if value is not None and not -1e-6 <= value <= 1 + 1e-6:
-                raise CheckFailed(
-                    f"report: {self.name} is {value:g}, but a share lies between 0 and 1. "
-                    "Give it as a share, or say unit='percent' or unit='points'."
-                )
+                raise CheckFailed(f"report: {self.name} is {value:g}, but a share lies between 0 and 1.")
+
+    @property
+    def unit(self) -> Unit:
+        """`share` (0 to 1, shown as percent) or `points` (shown as it is)."""
+        return "points" if self.name in POINTS else "share"
 
 
 @dataclass(frozen=True)
@@ -87,6 +82,7 @@ class Filter:
     threshold: a text at or above this score stays.
     auc_swap, auc_attribute, auc_junk: area under the ROC curve of that kind of noise against matching texts.
     precision, recall: at the threshold; a positive is a text that matches its image.
+    auc_intervals: name of an AUC → (value, low, high).
     kept_by_kind: kind → (texts kept, texts of that kind).
     """
 
@@ -96,6 +92,7 @@ class Filter:
     auc_junk: float | None = None
     precision: float | None = None
     recall: float | None = None
+    auc_intervals: Mapping[str, Interval] = field(default_factory=dict)
     kept_by_kind: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -103,7 +100,7 @@ class Filter:
 class Texts:
     """The texts that flowed through; None where unknown.
 
-    human:          hand-written pairs that taught captioner and filter.
+    human:          human pairs, which teach every model.
     synthetic:      texts the captioner wrote.
     kept_web, kept_synthetic: how many of each the filter let through (one image can keep both).
     truth_web, truth_synthetic, truth_cleaned: share in [0, 1] of stated facts (or of texts) that hold,
@@ -128,7 +125,7 @@ class Card:
     web, synthetic: the two texts; None where there was none.
     score_web, score_synthetic: what the filter gave, in [0, 1].
     keep_web, keep_synthetic:   which text survived; None works it out from the section.
-    reason:    a sentence, or a short code; empty writes one from the scores and the threshold.
+    reason:    the ledger's: a sentence, or for failed pairs `code: message`.
     kind:      what was wrong with the web text, where the data knows.
     truth_web, truth_synthetic: (facts true, facts stated), where the data knows.
     """
@@ -161,17 +158,25 @@ class Card:
 class Report:
     """Everything one bootstrap run has to tell. Empty or None parts are left out of the page.
 
+    drawn:   whether pictures and texts were made by code (the drawn world), so that their truth is known.
+    models:  name of each compared model → what it learned from.
+    cleaners: how captioner and filter were made, as sentences.
     scores_by_truth: (label, scores in [0, 1]) for each kind of web text.
     losses:  curve name → (step, loss) points; `stage/name` puts the curves of one stage into one picture.
     roc:     curve name → (false positive rate, true positive rate) points.
-    stages:  stage → seconds. seconds: wall time of the whole run. peak_mib: most memory held.
-    command: the command line that made the run; machine: where it ran.
+    stages:  stage → seconds, of every model that the run trained.
+    seconds: the sum over the stages that the first and the second model need. Not the time on the wall: what ran before
+             a stop counts, the pause does not, nor do the models that a run compares beside the two.
+    peak_mib: most memory held. machine: where it ran.
     notes:   sentences a reader must know (warnings, what was not measured).
     """
 
     title: str
     counts: Counts
     subtitle: str = ""
+    drawn: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    cleaners: str = ""
     metrics: Sequence[Metric] = ()
     filter: Filter | None = None
     texts: Texts | None = None
@@ -183,7 +188,6 @@ class Report:
     stages: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     peak_mib: float | None = None
-    command: str = ""
     machine: str = ""
     notes: Sequence[str] = ()
 

@@ -1,47 +1,101 @@
-"""The words of a report: numbers as people read them, what each measure means, and sentences made from the numbers."""
+"""The words of a report: what measures, kinds, models, stages and terms are called and mean; numbers to be read."""
 
 import unicodedata
 
-from capfilt.report.record import Card, Counts, Filter, Metric, Report, Texts, Unit
+from capfilt.report.record import Card, Metric, Unit
 
-# name → (label, what it means to someone who has never seen it)
+FIRST, SECOND = "first model", "second model"
+# name → (label, short name, what it means to someone who has never seen it)
 METRIC_WORDS = {
-    "tr1": ("Text retrieval, TR@1", "given an image, how often the best-matching text in the test set is a right one"),
+    "tr1": (
+        "Text retrieval, TR@1",
+        "TR@1",
+        "given an image, how often the best-matching text in the test set is a right one",
+    ),
     "ir1": (
         "Image retrieval, IR@1",
+        "IR@1",
         "given a text, how often the best-matching image in the test set is the right one",
     ),
-    "cider": ("Caption quality, CIDEr", "how much the model's captions resemble those people wrote; higher is better"),
-    "truth": ("Caption truth", "share of what the model's captions state that is true of the image"),
-    "coverage": ("Caption coverage", "share of what the image shows that the model's captions mention"),
+    "cider": (
+        "Caption quality, CIDEr",
+        "CIDEr",
+        "how much the model's captions resemble the test set's own; 0 is not at all, higher is better",
+    ),
+    "truth": ("Caption truth", "truth", "share of what the model's captions state that is true of the image"),
+    "coverage": ("Caption coverage", "coverage", "share of what the image shows that the model's captions mention"),
+    "tr5": ("Text retrieval, TR@5", "TR@5", "as TR@1, but the right text may be among the first five"),
+    "ir5": ("Image retrieval, IR@5", "IR@5", "as IR@1, but the right image may be among the first five"),
+    "itc_tr1": ("TR@1 by ITC alone", "TR@1 ITC", "without ITM, which orders the best candidates anew"),
+    "itc_ir1": ("IR@1 by ITC alone", "IR@1 ITC", "without ITM, which orders the best candidates anew"),
+    "bleu4": (
+        "BLEU-4",
+        "BLEU-4",
+        "share of the captions' runs of up to four words that the test set's own captions have too",
+    ),
+    "rouge_l": ("ROUGE-L", "ROUGE-L", "longest run of words, gaps allowed, that the test set's own captions have too"),
 }
-# row code → sentence, for pairs that never reached the filter or failed a plain rule
+# the code that a failed row's reason begins with → words
 REASON_WORDS = {
     "no_text": "the pair came without a text",
     "no_image": "the pair came without an image",
     "missing_file": "the image file is not where the pair says",
-    "unreadable": "the image file could not be read",
-    "truncated": "the image file ends before the picture does",
-    "not_an_image": "the file is not an image",
-    "too_large": "the image is larger than allowed",
-    "too_small": "the image is smaller than allowed",
-    "empty": "the image file is empty",
-    "duplicate_key": "an earlier pair has the same key",
     "outside_folder": "the image path leads outside the data folder",
+    "not_a_file": "the image path leads to something that is no file",
+    "url": "the pair gives a web address in place of an image, and nothing is fetched",
+    "duplicate_key": "an earlier pair has the same key",
     "bad_row": "the row is not written as its format asks",
+    "empty": "the image file is empty",
+    "not_an_image": "the file is not an image",
+    "truncated": "the image file ends before the picture does",
+    "unreadable": "the image file is broken",
+    "too_large": "the image is larger than allowed",
+    "decoder_crash": "the image broke the program that unpacks it",
+}
+# kind of web text → (name, what it is)
+KIND_WORDS = {
+    "clean": ("clean", "a true description"),
+    "padded": ("padded", "a true description inside the words of a shop or a photo site"),
+    "swapped": ("swapped", "the description of another image"),
+    "attribute": ("one wrong word", "a description with one detail changed so that it no longer holds"),
+    "junk": ("junk", "no description: a file name, a link, a date, an advertisement"),
+}
+MODEL_WORDS = {
+    "noisy": FIRST,
+    "bootstrapped": SECOND,
+    "filter": "filter only",
+    "captioner": "captioner only",
+    "human": "human pairs only",
+    "share": "same human share",
+    "repeated": "noisy, repeated",
+}
+LOSS_WORDS = {"itc": "ITC, comparing", "itm": "ITM, matching", "lm": "LM, writing"}
+# stage → what was done
+STAGE_WORDS = {
+    "data": "getting the pairs",
+    "cleaners/captioner": "tuning the captioner",
+    "cleaners/filter": "tuning the filter",
+    "clean/captions": "writing synthetic texts",
+    "clean/synthetic": "scoring synthetic texts",
+    "clean/web": "scoring web texts",
 }
 GLOSSARY = (
-    ("Web text", "the text that was found with an image: a title, a file name, sometimes a real description."),
     ("Synthetic text", "the text that the captioner wrote for the same image."),
-    ("Captioner", "the part of the first model that writes a text for an image."),
-    ("Filter", "the part of the first model that says how well a text fits an image."),
+    ("First model", "trained on the human pairs and all web pairs; `noisy` in the files of the run."),
+    ("Captioner", "a copy of the first model, trained further, that writes a text for an image."),
+    ("Filter", "a copy of the first model, trained further, that says how well a text fits an image."),
+    ("Cleaned set", "the web images, each with those of its two texts that the filter let through."),
+    ("Second model", "trained from nothing, on human pairs and cleaned set; `bootstrapped` in the files of the run."),
+    ("Bar", "the filter's score from which a text stays."),
+    ("ITC", "image-text contrast: a fast, coarse comparison of an image and a text as two vectors."),
     ("ITM", "image-text matching: the model reads a text while it looks at an image and says how likely they fit."),
-    ("ITC", "image-text contrast: a faster, coarser comparison of an image and a text as two vectors."),
-    ("Threshold", "the filter's score from which a text stays."),
+    ("LM", "language modelling: the model looks at an image and writes a text for it, word by word."),
+    ("Loss", "how wrong a model still is at what it is taught (ITC, ITM or LM); training pushes it down."),
     ("TR@1", "text retrieval: for how many test images the text ranked first is a right one."),
     ("IR@1", "image retrieval: for how many test texts the image ranked first is the right one."),
-    ("CIDEr", "agreement of a written caption with human ones, rare words counting more; 0 is none."),
-    ("AUC", "the chance that the filter scores a right text above a wrong one; 0.5 is a coin, 1 is perfect."),
+    ("CIDEr", "agreement of a written caption with the test set's own, rare words counting more; 0 is none, 10 most."),
+    ("ROC", "right texts kept against wrong ones kept as the bar falls; a curve near the upper left corner is good."),
+    ("AUC", "area under the ROC curve: how often a right text scores above a wrong one; 0.5 is a coin, 1 is perfect."),
     ("Precision", "of the texts the filter kept, the share that truly fit their image."),
     ("Recall", "of the texts that truly fit, the share the filter kept."),
     ("[low, high]", "the 95 % interval: where the value would fall for most other draws of the test set."),
@@ -69,18 +123,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
-def amount(value: float | None, unit: Unit | str) -> str:
-    """A metric's value: `45.2 %` for shares and percents, `0.912` for points."""
+def amount(value: float | None, unit: Unit) -> str:
+    """A metric's value: `45.2 %` for shares, `0.912` for points."""
     if value is None:
         return UNKNOWN
-    return f"{value:.3f}" if unit == "points" else f"{value * (100 if unit == 'share' else 1):.1f} %"
+    return f"{value:.3f}" if unit == "points" else f"{100 * value:.1f} %"
 
 
 def gain(metric: Metric) -> str:
-    """`+7.1 [+5.2, +9.0]`: percentage points for shares and percents."""
+    """`+7.1 [+5.2, +9.0]`: percentage points for shares."""
     if metric.gain is None:
         return UNKNOWN
-    scale, digits = (1, 3) if metric.unit == "points" else (100 if metric.unit == "share" else 1, 1)
+    scale, digits = (1, 3) if metric.unit == "points" else (100, 1)
     mean, low, high = (f"{value * scale:+.{digits}f}" for value in metric.gain)
     return f"{mean} [{low}, {high}]"
 
@@ -102,12 +156,38 @@ def duration(seconds: float) -> str:
 
 def label(metric: Metric) -> str:
     """The metric's name as readers see it."""
-    return metric.label or METRIC_WORDS.get(metric.name, (metric.name, ""))[0]
+    return METRIC_WORDS.get(metric.name, (metric.name,))[0]
+
+
+def short(metric: Metric) -> str:
+    """The same where there is little room."""
+    return METRIC_WORDS.get(metric.name, ("", metric.name))[1]
 
 
 def explanation(metric: Metric) -> str:
     """What the metric means, in plain words; empty for a name we do not know."""
-    return metric.explanation or METRIC_WORDS.get(metric.name, ("", ""))[1]
+    return METRIC_WORDS.get(metric.name, ("", "", ""))[2]
+
+
+def model_name(name: str) -> str:
+    """What readers call a model; its own name for one we do not know."""
+    return MODEL_WORDS.get(name, name)
+
+
+def kind_name(kind: str) -> str:
+    """What readers call a kind of web text; its own name for one we do not know."""
+    return KIND_WORDS.get(kind, (kind,))[0]
+
+
+def stage_name(stage: str) -> str:
+    """`models/noisy` → `training: first model`, `cleaners/filter-1` → `tuning the filter, round 1`."""
+    folder, _, name = stage.partition("/")
+    if folder in ("models", "evaluated"):
+        return f"{'training' if folder == 'models' else 'testing'}: {model_name(name)}"
+    done, _, turn = stage.rpartition("-")
+    if done in STAGE_WORDS and turn.isdigit():
+        return f"{STAGE_WORDS[done]}, round {turn}"
+    return STAGE_WORDS.get(stage, stage)
 
 
 def verdict(metric: Metric) -> str:
@@ -118,105 +198,17 @@ def verdict(metric: Metric) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "no clear change"
 
 
-def reason(card: Card, threshold: float | None) -> str:
-    """Why this pair ended where it did, as one sentence.
-
-    A sentence given with the card stands; else it is written from the scores; else the code is put into words.
-    """
-    if " " in card.reason.strip():
-        return card.reason.strip()
-    parts = [
-        f"the {name} text {_against(score, threshold)}"
-        for name, score in (("web", card.score_web), ("synthetic", card.score_synthetic))
-        if score is not None
-    ]
-    if parts:
-        return "the filter gave " + " and ".join(parts)
-    return REASON_WORDS.get(card.reason, card.reason.replace("_", " ")) or "no reason was recorded"
+def reason(card: Card) -> str:
+    """Why this pair ended where it did: the ledger's sentence, its code put into words where it begins with one."""
+    code, _, message = card.reason.partition(": ")
+    if code not in REASON_WORDS:
+        return card.reason or "no reason was recorded"
+    return f"{REASON_WORDS[code]} ({message})" if message else REASON_WORDS[code]
 
 
-def _against(score: float, threshold: float | None) -> str:
-    if threshold is None:
+def score_text(score: float, threshold: float | None) -> str:
+    """`0.24`; where the bar would read the same, more digits and the bar beside it: `0.2419 (bar 0.2420)`."""
+    if threshold is None or score == threshold:
         return f"{score:.2f}"
-    sign = "<" if score < threshold else "≥"
-    # enough digits that a score just under the threshold does not read as equal to it
-    digits = next((d for d in range(2, 7) if (f"{score:.{d}f}" == f"{threshold:.{d}f}") == (score == threshold)), 7)
-    return f"{score:.{digits}f} ({sign} {threshold:.2f})"
-
-
-def summary(report: Report) -> list[tuple[str, str]]:
-    """(heading, sentences) in the order things happened, for a reader who knows nothing of the method."""
-    found, texts = report.filter or Filter(), report.texts or Texts()
-    return [
-        ("What went in", _went_in(report.counts, texts)),
-        ("What the captioner wrote", _written(texts)),
-        ("What the filter threw out", _thrown_out(report.counts, found, texts)),
-        ("What it brought", _brought(report)),
-    ]
-
-
-def _went_in(counts: Counts, texts: Texts) -> str:
-    words = f"{counts.given:,} images, each with the text it was found with."
-    if texts.truth_web is not None:
-        words += f" {amount(texts.truth_web, 'share')} of what those texts say is true of their image."
-    if texts.human:
-        words += f" Besides, {texts.human:,} pairs written by people, to teach the first model what a good text is."
-    if counts.failed:
-        words += f" {counts.failed:,} could not be read and were set aside, each with its reason."
-    return words
-
-
-def _written(texts: Texts) -> str:
-    words = "A first model learned from these noisy pairs. Then its captioner looked at "
-    words += f"the images and wrote {texts.synthetic:,} new texts." if texts.synthetic is not None else "the images."
-    if texts.synthetic is None:
-        words = words.replace("looked at the images.", "wrote a new text for each image it could read.")
-    if texts.truth_synthetic is not None:
-        words += f" {amount(texts.truth_synthetic, 'share')} of what they say is true."
-    return words
-
-
-def _thrown_out(counts: Counts, found: Filter, texts: Texts) -> str:
-    bar = "" if found.threshold is None else f" and threw out those under {found.threshold:.2f}"
-    words = f"Its filter scored every text from 0 (does not fit the image) to 1 (fits){bar}. "
-    words += (
-        f"{counts.kept:,} images ({percent(counts.kept, counts.given)}) kept their web text, "
-        f"{counts.replaced:,} ({percent(counts.replaced, counts.given)}) got the synthetic text in its place, "
-        f"{counts.dropped:,} ({percent(counts.dropped, counts.given)}) were dropped because neither text fitted."
-    )
-    if found.precision is not None and found.recall is not None:
-        words += (
-            f" Of the web texts it let through, {amount(found.precision, 'share')} truly fit;"
-            f" of those that fit, it let {amount(found.recall, 'share')} through."
-        )
-    if texts.truth_cleaned is not None and texts.truth_web is not None:
-        moved = "rose" if texts.truth_cleaned > texts.truth_web else "fell"
-        words += f" Truth {moved} from {amount(texts.truth_web, 'share')} to {amount(texts.truth_cleaned, 'share')}."
-    return words
-
-
-_SENTENCES = {
-    "tr1": "it puts a right text first for {after} of the test images (first model: {before})",
-    "ir1": "it puts the right image first for {after} of the test texts (first model: {before})",
-    "truth": "{after} of what its captions state is true (first model: {before})",
-    "cider": "its captions agree with human ones to {after} CIDEr (first model: {before})",
-    "coverage": "its captions mention {after} of what an image shows (first model: {before})",
-}
-
-
-def _brought(report: Report) -> str:
-    words = "A second model, made the same way, learned from the cleaned set."
-    known = [m for m in map(report.metric, _SENTENCES) if m.noisy is not None and m.bootstrapped is not None]
-    for metric in known[:3] + [m for m in known[3:] if verdict(m) == "worse"]:
-        sentence = _SENTENCES[metric.name].format(
-            after=amount(metric.bootstrapped, metric.unit), before=amount(metric.noisy, metric.unit)
-        )
-        words += f" {sentence[0].upper()}{sentence[1:]}{_judged(metric)}."
-    return words if known else words + " How much better it is was not measured."
-
-
-def _judged(metric: Metric) -> str:
-    found = verdict(metric)
-    if found == "no clear change":
-        return ", too small a change to tell from chance"
-    return f", clearly {found}" if found else ""
+    digits = next((d for d in range(2, 9) if f"{score:.{d}f}" != f"{threshold:.{d}f}"), 9)
+    return f"{score:.{digits}f}" + (f" (bar {threshold:.{digits}f})" if digits > 2 else "")

@@ -36,5 +36,5 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     for name, parameter in model.named_parameters():
         state = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
         if state:
-            optimiser.state[parameter] = {k: v.to(parameter.device if k != "step" else "cpu") for k, v in state.items()}
+            optimiser.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}  # fused: `step` too
     return about

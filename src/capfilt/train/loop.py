@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from capfilt.config import fingerprint, to_dict
 from capfilt.data.table import Batches
-from capfilt.errors import CapfiltError, ConfigError
+from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, storage_errors, write_json, write_text
 from capfilt.models.blip import Blip, Objective
 from capfilt.objectives.contrastive import alpha_at
@@ -25,6 +25,8 @@ from capfilt.runtime import Terminated, derive, device, generator
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
 from capfilt.train.schedule import Schedule
 from capfilt.weights import store
+
+NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile")  # settings that no result depends on
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class TrainConfig:
     temperature_rate: the ITC temperature's learning rate as a multiple of the others'. At the high rates of short runs
                   it would wander off within a few steps and take contrast and hard negatives with it.
     precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` measures nothing and takes bf16 on a
-                  GPU and on wide models where the CPU has it, fp32 elsewhere (docs/numbers.md, "training step").
+                  GPU and on wide models where the CPU has it, fp32 elsewhere.
     checkpoint_s: seconds between checkpoints; results do not depend on it.
     """
 
@@ -58,8 +60,15 @@ class TrainConfig:
     checkpoint_s: float = 30.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 2), ("accumulate", 1), ("log_every", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas={self.betas}: two numbers in [0, 1)")
 
-class NotFinite(CapfiltError):
+
+class NotFinite(CheckFailed):
     """A loss became NaN or infinite."""
 
 
@@ -71,18 +80,15 @@ def fit(
     out: Path,
     stage: str,
     ranks: Ranks | None = None,
-    watch: Callable[[int, Blip], dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Trains `model` in place to `config.steps`, resuming from `out` where it stopped; a finished run is only loaded.
 
     Writes `metrics.jsonl` as it goes, `checkpoint.safetensors` while it runs, and at the end the model and `done.json`,
     which is returned. SIGTERM and Ctrl-C save a checkpoint before they end the process.
-
-    watch: called with (step, model) at every log line; what it returns is logged.
     """
     ranks = ranks or Ranks()
     run = _Run(model, batches, objective, config, out, ranks)
-    if (out / "done.json").is_file():
+    if ranks.first((out / "done.json").is_file()):
         done = read_json(out / "done.json")
         if done["fingerprint"] != run.fingerprint:
             raise ConfigError(
@@ -96,15 +102,15 @@ def fit(
         for batch in run.loader():
             values = run.train_step(batch)
             if values is not None:
-                if watch is not None:
-                    values |= watch(run.step, model)
                 run.log(values)
                 bar.update(run.step, **values)
-            due = time.monotonic() - run.saved > config.checkpoint_s
-            if stop or due:
+            if run.micro:  # between two steps only
+                continue
+            stopping = ranks.any(bool(stop))
+            if stopping or time.monotonic() - run.saved > config.checkpoint_s:
                 run.save()
-            if stop:
-                raise stop[0]
+            if stopping:
+                raise stop[0] if stop else Terminated()
     return run.finish(batches.tokenizer)
 
 
@@ -142,7 +148,7 @@ class _Run:
             eps=config.eps,
             fused=True,
         )
-        run = {k: v for k, v in to_dict(config).items() if k not in ("log_every", "checkpoint_s", "workers", "compile")}
+        run = {k: v for k, v in to_dict(config).items() if k not in NEUTRAL}
         data = {
             "rows": len(batches.table),
             "texts": derive(*batches.table.texts),
@@ -198,11 +204,15 @@ class _Run:
             return None
         values = {k: self.ranks.sum(v.detach()).item() / self.ranks.world for k, v in found.items()}
         if not all(map(math.isfinite, values.values())):
-            raise NotFinite(
-                f"step {self.step}: a loss is not finite ({values}). Lower the learning rate, or set clip; "
-                f"the last good state is in {self.out}."
-            )
+            raise self.not_finite(f"a loss is not finite ({values})")
         return {**values, "loss": sum(values.values()), "rate": rate}
+
+    def not_finite(self, what: str) -> NotFinite:
+        """What to raise when a number has run away."""
+        return NotFinite(
+            f"step {self.step}: {what}. Lower the learning rate, or set clip; the last good state is in "
+            f"{self.out}."
+        )
 
     def log(self, values: dict[str, float]) -> None:
         """One line of `metrics.jsonl`."""
@@ -228,9 +238,11 @@ class _Run:
         self.ranks.barrier()
 
     def save(self) -> None:
-        """A checkpoint of this very step (of the last whole one, amid accumulation the gradients are made again)."""
+        """A checkpoint of this very step."""
         self.saved = time.monotonic()
-        if self.ranks.rank == 0 and not self.micro:
+        if self.ranks.rank == 0:
+            if not torch.stack(torch._foreach_norm([*self.parameters])).isfinite().all():
+                raise self.not_finite("a weight is not finite")
             about = {
                 "step": self.step,
                 "seconds": self.seconds + self.saved - self.begun,

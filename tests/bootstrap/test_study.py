@@ -1,0 +1,44 @@
+"""The study's bookkeeping: gains between arms of the same seed, and seeds with numbers are not run again."""
+
+import pytest
+
+from capfilt.config import fingerprint
+from capfilt.files import read_json, write_json
+from capfilt.recipes import demo, study
+
+
+def seeds(*levels: float) -> dict:
+    """A run a seed: every measure of every arm lies at the seed's level, `bootstrapped` .2 above it, `filter` .1."""
+    above = {"bootstrapped": 0.2, "filter": 0.1}
+    found: dict = {}
+    for seed, at in enumerate(levels):
+        models = {arm: dict.fromkeys(study.MEASURES, at + above.get(arm, 0)) for arm in study.ARMS}
+        found[str(seed)] = {"models": models, **{key: dict.fromkeys(study.FILTER, at) for key in study.FILTERS}}
+    return found
+
+
+def test_gains_compare_arms_of_the_same_seed():
+    """Seeds differ far more than arms do; the interval must not widen with them."""
+    found = study.gains(seeds(0.1, 0.5, 0.7))
+    assert set(found) == set(study.ARMS) - {"bootstrapped"}
+    assert found["noisy"]["tr1"] == pytest.approx([0.2, 0.2, 0.2])
+    assert found["filter"]["cider"] == pytest.approx([0.1, 0.1, 0.1])
+    assert study.gains(seeds(0.1)) == {}  # one seed says nothing
+
+
+def test_the_table_stands_beside_the_papers():
+    lines = study.table(seeds(0.1, 0.3)).splitlines()
+    row = next(line for line in lines if line.startswith("| filter: "))
+    assert "| 0.300 |" in row and row.endswith("| 79.1, 61.5, 128.2 |")
+    assert next(line for line in lines if line.startswith("| human: ")).endswith("| not in the paper |")
+    assert any(line.startswith("| noisy | +0.200 [+0.200, +0.200] |") for line in lines)
+    assert "| as used | 0.2000 (0.1000) | 0.2000 (0.1000) | 0.2000 (0.1000) |" in lines
+
+
+def test_a_study_with_all_its_seeds_only_writes_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "one_seed", None)
+    mark = fingerprint(demo().outcome())
+    write_json(tmp_path / "study.json", {"settings": mark, "seeds": seeds(0.1, 0.3)})
+    assert study.study(2, tmp_path)["seeds"].keys() == {"0", "1"}
+    assert (tmp_path / "study.md").is_file()
+    assert read_json(tmp_path / "study.json")["settings"] == mark
