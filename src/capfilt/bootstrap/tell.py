@@ -14,7 +14,7 @@ from capfilt.files import read_json, read_jsonl
 from capfilt.pair import Row
 from capfilt.report import Card, Counts, Filter, Metric, Report, Texts
 from capfilt.report.record import FILTER_NAMES
-from capfilt.report.words import REASON_WORDS
+from capfilt.report.words import NOTE_WORDS, REASON_WORDS
 
 SHOWN = ("tr1", "ir1", "cider", "truth", "coverage", "tr5", "ir5", "itc_tr1", "itc_ir1", "bleu4", "rouge_l")
 COMPARED = ("noisy", "bootstrapped")  # the first and the second model; others are controls and ablations
@@ -52,7 +52,7 @@ def tell(out: Path) -> Report:
         seconds=sum(facts.get("seconds", 0.0) for stage, facts in stages.items() if not _beside(stage)),
         peak_mib=whole.get("peak_mib"),
         machine=_machine(whole.get("machine", {})),
-        notes=[_unread(name, reasons) for name, reasons in stages["data"].get("unread", {}).items()],
+        notes=_notes(stages["data"]),
     )
 
 
@@ -173,6 +173,16 @@ def _losses(out: Path, stages: Iterable[str]) -> dict[str, list[tuple[float, flo
 def _card(card: dict[str, Any], picture: np.ndarray) -> Card:
     facts = {name: tuple(card[name]) if card[name] else None for name in ("truth_web", "truth_synthetic")}
     return Card(**{**card, **facts}, image=picture if card["section"] != "failed" else None)
+
+
+def _notes(data: dict[str, Any]) -> list[str]:
+    """What a reader must know of the collections: rows that could not be used, and what was odd of those that were."""
+    odd = [
+        f"Among the {name} pairs: {count} {NOTE_WORDS.get(code, code)}."
+        for name, found in data.get("notes", {}).items()
+        for code, count in found.items()
+    ]
+    return [_unread(name, reasons) for name, reasons in data.get("unread", {}).items()] + odd
 
 
 def _unread(name: str, reasons: dict[str, int]) -> str:

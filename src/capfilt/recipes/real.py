@@ -25,7 +25,8 @@ def flickr(
 ) -> BootstrapConfig:
     """A few thousand real photographs, trained from scratch: the demo's cycle with more steps, pixels and width.
 
-    `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "Real photographs".
+    `capfilt bootstrap --recipe flickr --pairs web.jsonl --human human.jsonl`; results in docs/numbers.md, "real
+    photographs".
     """
     return dataclasses.replace(
         demo(pairs, human, test, seed),

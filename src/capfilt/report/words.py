@@ -52,6 +52,16 @@ REASON_WORDS = {
     "too_large": "the image is larger than allowed",
     "decoder_crash": "the image broke the program that unpacks it",
 }
+NOTE_WORDS = {  # what was used all the same
+    "animated": "with an animated image, of which the first frame is used",
+    "pages": "with an image of several pages, of which the first is used",
+    "odd_aspect": "with a very long or very wide image",
+    "too_small": "with a very small image",
+    "not_utf8": "with a text that is not UTF-8",
+    "text_truncated": "with a text so long that it was cut",
+    "control_stripped": "with control characters in the text, which were taken out",
+    "bidi_stripped": "with signs in the text that turn the direction of writing, which were taken out",
+}
 # kind of web text → (name, what it is)
 KIND_WORDS = {
     "clean": ("clean", "a true description"),

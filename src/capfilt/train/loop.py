@@ -210,8 +210,7 @@ class _Run:
     def not_finite(self, what: str) -> NotFinite:
         """What to raise when a number has run away."""
         return NotFinite(
-            f"step {self.step}: {what}. Lower the learning rate, or set clip; the last good state is in "
-            f"{self.out}."
+            f"step {self.step}: {what}. Lower the learning rate, or set clip; the last good state is in {self.out}."
         )
 
     def log(self, values: dict[str, float]) -> None:
