@@ -64,9 +64,8 @@ def test_every_bad_row_stands_in_the_ledger_with_its_reason(run, mixed):
 def test_the_page_shows_them(run, mixed):
     page = (run[0] / "report.html").read_text(encoding="utf-8")
     assert f"{mixed[2].total()}" in page and "the file is not an image" in page
-    assert (
-        "1 row of the human pairs could not be used: the file is not an image (1)." in page
-    )  # lost teachers are told, too
+    # lost teachers are told, too
+    assert "1 row of the human pairs could not be used: the file is not an image (1)." in page
     assert "Among the web pairs: 1 with an animated image, of which the first frame is used." in page
     assert run[1].out.splitlines()[-1] == str(run[0] / "report.html")
 
