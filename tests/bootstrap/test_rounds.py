@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -197,3 +198,13 @@ def test_two_processes_run_the_cycle_together(tmp_path):
     assert told[0].strip().endswith("report.html") and not told[1]
     counts = read_json(tmp_path / "run/results.json")["counts"]
     assert counts["in"] == 1200 == sum(counts.values()) - counts["in"]
+
+
+def test_sorted_human_pairs_are_drawn_from_everywhere(pairs, tmp_path):
+    """A tenth is held out and eight set the bar: not the last ones of a folder that may be sorted."""
+    real = Sources(str(pairs / "web"), str(pairs / "human"), store_px=48)
+    cycle = Cycle(dataclasses.replace(SMOKE, sources=real, world=None), tmp_path)
+    parts = [cycle.human.keys, cycle.held_back.keys, cycle.test.keys]
+    assert sorted(key for part in parts for key in part) == sorted({key for part in parts for key in part})
+    assert all(list(part) != sorted(part) for part in parts[:2])
+    assert np.array_equal(np.asarray(cycle.test.pictures)[0], cycle.test.pictures[0])

@@ -83,7 +83,7 @@ def test_a_row_a_text_as_web_pairs_are_judged(tmp_path, source):
     assert np.array_equal(found.pictures[0], found.pictures[1])
     assert found.table().image.tolist() == [0, 0, 2]  # one picture is nobody's hard negative
     assert found.table([["said"], [], ["seen", "said"]]).image.tolist() == [0, 2, 2]
-    assert found.part(1).table().image.tolist() == [0, 1]
+    assert found.only(np.array([2, 1])).table().image.tolist() == [0, 1]
 
 
 @pytest.fixture
@@ -124,7 +124,6 @@ def test_what_is_odd_but_used_is_counted(tmp_path):
     rows = [{"file": "a.gif", "captions": ["long " * 2000]}, {"file": "a.gif", "captions": ["a\u202eb"]}]
     found = from_source(write(tmp_path / "odd", {"a.gif": data.getvalue()}, rows), tmp_path / "out", PX, workers=1)
     assert found.notes == {"text_truncated": 1, "animated": 1, "odd_aspect": 1, "bidi_stripped": 1}
-    assert found.part(0, 1).notes == found.notes and found.part(1).notes == {}
 
 
 def test_read_once_and_again_when_asked_for_something_else(tmp_path, source):
@@ -221,13 +220,15 @@ def test_the_drawn_world(split, texts):
     assert len(found) == 6 and all(len(t) == texts for t in found.texts)
     assert (found.kinds is not None) == (split == "web")
     assert found.judge is not None and found.judge(2, found.references[2][0]).truth == 1.0
-    tail = found.part(4)
-    assert tail.keys == found.keys[4:] and tail.judge is not None
-    assert tail.judge(0, tail.references[0][0]) == found.judge(4, tail.references[0][0])
+    some = found.only(np.array([5, 4]))
+    assert some.keys == (found.keys[5], found.keys[4]) and some.judge is not None
+    assert some.judge(1, some.references[1][0]) == found.judge(4, found.references[4][0])
+    assert np.array_equal(np.asarray(some.pictures), found.pictures[[5, 4]])
+    assert np.array_equal(some.only(np.array([1])).pictures[0], found.pictures[4])
 
 
-def test_failures_stay_with_the_first_part(tmp_path, source):
+def test_failures_stay_with_the_whole(tmp_path, source):
     found = from_source(source, tmp_path / "out", PX, workers=1)
-    assert len(found.part(0, 1).failed) == 2 and found.part(1).failed == ()
+    assert len(found.failed) == 2 and found.only(np.arange(1)).failed == ()
     assert len(found.table()) == 3
     assert read_json(tmp_path / "out/rows.json")["keys"] == ["red.png", "blue.png"]

@@ -75,7 +75,7 @@ def test_reranking_all_or_few_stays_within_the_collection(scenes):
     many = evaluate(model, scenes, GREEDY, k=1000)
     exact = evaluate(model, scenes, GREEDY, k=6)
     assert many.summary == exact.summary
-    two = evaluate(model, scenes.part(0, 2), GREEDY, k=64)
+    two = evaluate(model, scenes.only(np.arange(2)), GREEDY, k=64)
     assert two.summary["tr5"] == 1.0
 
 
@@ -91,7 +91,7 @@ def test_several_captions_an_image(scenes):
 
 def test_one_image_is_too_few(scenes):
     with pytest.raises(DataError, match="1 test image: comparing needs at least 2"):
-        evaluate(predictor(scenes), scenes.part(0, 1))
+        evaluate(predictor(scenes), scenes.only(np.arange(1)))
 
 
 def test_pictures_of_another_size_are_squashed(scenes):

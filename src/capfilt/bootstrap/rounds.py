@@ -37,7 +37,7 @@ from capfilt.pair import Row
 from capfilt.predict.predictor import Predictor
 from capfilt.ranks import Ranks
 from capfilt.report import Report, results_json, write_report
-from capfilt.runtime import derive, machine, peak_mib, sigterm_raises
+from capfilt.runtime import derive, machine, peak_mib, rng, sigterm_raises
 from capfilt.train.loop import TrainConfig, fit
 
 ALONE = Ranks()
@@ -133,7 +133,11 @@ class Cycle:
         parts = {"human": human, "web": web, "test": test}
         notes = {name: part.notes for name, part in parts.items() if part is not None and part.notes}
         self.note("data", seconds=seconds, human=learnt, unread=unread, notes=notes)
-        return human.part(0, learnt), human.part(learnt, cut), web, test or human.part(cut)
+        order = np.arange(len(human))
+        if sources.pairs is not None:  # a folder or a table may be sorted by what is to be seen; drawn scenes are not
+            order = rng(config.seed, "human").permutation(order)
+        learn, held_back, rest = (human.only(part) for part in np.split(order, [learnt, cut]))
+        return learn, held_back, web, test or rest
 
     def _tokenizer(self) -> TextTokenizer:
         folder = self.out / "tokenizer"

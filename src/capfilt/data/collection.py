@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from capfilt.config import fingerprint
 from capfilt.data.decoders import Decoded, Decoders
 from capfilt.data.sources import Failure, Source, open_source
-from capfilt.data.table import PairTable
+from capfilt.data.table import Chosen, PairTable, Pictures
 from capfilt.data.world import Judgement, World
 from capfilt.errors import ConfigError, DataError, ImageError
 from capfilt.files import atomic, read_json, storage_errors, write_json
@@ -23,6 +23,7 @@ from capfilt.pair import Pair, Row
 from capfilt.progress import Progress
 
 BATCH = 256
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Collection:
     """
 
     keys: tuple[str, ...]
-    pictures: np.ndarray
+    pictures: Pictures
     texts: tuple[tuple[str, ...], ...]
     references: tuple[tuple[str, ...], ...]
     kinds: tuple[str, ...] | None = None
@@ -59,21 +60,22 @@ class Collection:
         """Every (image, text) row. texts: for each image others (or none) in place of its own."""
         return PairTable.of(self.pictures, self.texts if texts is None else texts, self.picture)
 
-    def part(self, start: int, stop: int | None = None) -> "Collection":
-        """Images `start` to `stop`; failures and notes stay with the first part."""
-        cut = slice(start, stop)
+    def only(self, index: np.ndarray) -> "Collection":
+        """The images at these places, in this order, without the failures and notes of the whole."""
         judge = self.judge
+
+        def at(values: Sequence[T]) -> tuple[T, ...]:
+            return tuple(values[i] for i in index)
+
         return Collection(
-            self.keys[cut],
-            self.pictures[cut],
-            self.texts[cut],
-            self.references[cut],
-            self.kinds[cut] if self.kinds else None,
-            self.match[cut] if self.match else None,
-            self.failed if start == 0 else (),
-            (lambda i, text: judge(start + i, text)) if judge else None,
-            self.picture[cut] if self.picture is not None else None,
-            self.notes if start == 0 else {},
+            at(self.keys),
+            Chosen(self.pictures, index),
+            at(self.texts),
+            at(self.references),
+            at(self.kinds) if self.kinds else None,
+            at(self.match) if self.match else None,
+            judge=(lambda i, text: judge(int(index[i]), text)) if judge else None,
+            picture=self.picture[index] if self.picture is not None else None,
         )
 
 

@@ -5,6 +5,7 @@ Shapes: M images of S x S pixels, R rows (image, text), B rows a batch, L tokens
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,24 @@ from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.pair import Batch
 from capfilt.runtime import rng
 
-Pictures = np.ndarray  # (M, S, S, 3) uint8, in memory or memory-mapped
+
+class Chosen:
+    """Some of an array's pictures in an order of their own, none of them copied: the array may be a mapped file."""
+
+    def __init__(self, array: "Pictures", index: np.ndarray):
+        self.array, self.index = array, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, at: int | slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self.array[self.index[at]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.array[self.index], dtype)
+
+
+Pictures = np.ndarray | Chosen  # (M, S, S, 3) uint8, in memory or memory-mapped
 
 
 @dataclass(frozen=True)
