@@ -1,5 +1,7 @@
 """The study's bookkeeping: gains between arms of the same seed, and seeds with numbers are not run again."""
 
+from pathlib import Path
+
 import pytest
 
 from capfilt.config import fingerprint
@@ -33,6 +35,16 @@ def test_the_table_stands_beside_the_papers():
     assert next(line for line in lines if line.startswith("| human: ")).endswith("| not in the paper |")
     assert any(line.startswith("| noisy | +0.200 [+0.200, +0.200] |") for line in lines)
     assert "| as used | 0.2000 (0.1000) | 0.2000 (0.1000) | 0.2000 (0.1000) |" in lines
+
+
+def test_the_committed_study_is_the_demos_and_stands_in_the_documents():
+    """Settings that change make the study stale: run it again."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    found = read_json(docs / "study.json")
+    assert found["settings"] == fingerprint(demo().outcome())
+    assert len(found["seeds"]) >= 5
+    shown = (docs / "numbers.md").read_text(encoding="utf-8").split("<!-- study -->\n")[1].split("<!-- /study -->")[0]
+    assert shown == study.table(found["seeds"])
 
 
 def test_a_study_with_all_its_seeds_only_writes_its_table(tmp_path, monkeypatch):
