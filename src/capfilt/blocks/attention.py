@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# On a CPU the fused kernel loses to plain matmuls on short sequences (docs/numbers.md, "attention kernel").
-PLAIN_KEYS = 64
-
 Heads = Float[Tensor, "b h l d"]
 KeysValues = tuple[Tensor, Tensor]
+
+
+def plain(q: Tensor) -> bool:
+    """Whether plain matmuls beat torch's fused kernel: in bf16 on a CPU (docs/numbers.md, "attention kernel")."""
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
 def attend(
@@ -25,7 +27,7 @@ def attend(
     dropout: float = 0.0,
 ) -> Float[Tensor, "b h l d"]:
     """softmax(q·k / sqrt(d) + bias)·v; `bias` is added to the logits and broadcasts over (B, H, L, S)."""
-    if q.device.type == "cpu" and k.shape[2] <= PLAIN_KEYS:
+    if plain(q):
         logits = torch.matmul(q * (1 / math.sqrt(q.shape[-1])), k.transpose(-2, -1))
         probabilities = (logits if bias is None else logits + bias).softmax(dim=-1)
         return torch.matmul(F.dropout(probabilities, dropout, training=dropout > 0), v)

@@ -29,7 +29,7 @@ STEPS: dict[str, tuple[str, int, str, float]] = {
     "train-step-base-224-fp32": ("base", 4, "fp32", 1.45),
     "train-step-base-224-bf16": ("base", 4, "bf16", 1.45),
 }
-KEYS = (16, 32, 64, 128, 256)  # attention with so many keys, on both sides of attention.PLAIN_KEYS
+KERNELS = [(dtype, keys) for dtype in (torch.float32, torch.bfloat16) for keys in (16, 197)]
 LENGTHS = (8, 16)  # text lengths, uniform; web captions average 12 tokens
 
 
@@ -48,9 +48,9 @@ def bench(short: bool, out: Path) -> dict[str, Any]:
     if not short:
         results["rows"]["train-step-demo-compiled"] = row = compiled_ratio("train-step-demo-compiled", 9)
         print(f"train-step-demo-compiled: {row['ratio']:.2f}x the same step, {row['compiling_s']:.0f} s to compile")
-        for keys in KEYS:
-            name = f"attention-{keys}-keys"
-            results["rows"][name] = row = kernel_ratio(name, keys, 9)
+        for dtype, keys in KERNELS:
+            name = f"attention-{str(dtype).removeprefix('torch.')}-{keys}-keys"
+            results["rows"][name] = row = kernel_ratio(name, dtype, keys, 9)
             print(f"{name}: plain matmuls {row['ratio']:.2f}x the fused kernel")
         write_json(out / "results.json", results)
     return results
@@ -72,7 +72,7 @@ def step_ratio(name: str, config: BlipConfig, size: int, precision: str, rounds:
     fixed = padded(batch)
 
     def plain_step() -> dict[str, torch.Tensor]:
-        with _plain_keys(1 << 30):  # eager attention everywhere
+        with _attention(plain=True):
             return plain.step(partial(plain_losses, plain.model, fixed, objective, 0.4, drawn))
 
     first, second = our_step(), plain_step()
@@ -101,17 +101,20 @@ def compiled_ratio(name: str, rounds: int) -> dict[str, Any]:
     return {**_ratio(_by_turns(name, works, rounds), "eager", "compiled"), "compiling_s": round(compiling, 1)}
 
 
-def kernel_ratio(name: str, keys: int, rounds: int) -> dict[str, Any]:
+def kernel_ratio(name: str, dtype: torch.dtype, keys: int, rounds: int) -> dict[str, Any]:
     """Seconds of torch's fused attention over seconds of plain matmuls, forward and backward, 12 heads of 64."""
     random = generator("bench", keys)
-    q, k, v = (torch.randn(4096 // keys, 12, keys, 64, generator=random, requires_grad=True) for _ in range(3))
+    q, k, v = (
+        torch.randn(4096 // keys, keys, 12, 64, generator=random).to(dtype).transpose(1, 2).requires_grad_()
+        for _ in range(3)
+    )
 
-    def attend(plain_up_to: int) -> None:
-        with _plain_keys(plain_up_to):
+    def attend(plain: bool) -> None:
+        with _attention(plain):
             for _ in range(5):
                 attention.attend(q, k, v).sum().backward()
 
-    works = {"plain": lambda: attend(keys), "fused": lambda: attend(0)}
+    works = {"plain": partial(attend, True), "fused": partial(attend, False)}
     return _ratio(_by_turns(name, works, rounds), "fused", "plain")
 
 
@@ -166,13 +169,13 @@ def _drawn(config: BlipConfig, batch: Batch, objective: Objective, uniform: torc
 
 
 @contextmanager
-def _plain_keys(up_to: int) -> Iterator[None]:
-    before = attention.PLAIN_KEYS
-    attention.PLAIN_KEYS = up_to
+def _attention(plain: bool) -> Iterator[None]:
+    before = attention.plain
+    attention.plain = lambda q: plain
     try:
         yield
     finally:
-        attention.PLAIN_KEYS = before
+        attention.plain = before
 
 
 def _by_turns(name: str, works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
