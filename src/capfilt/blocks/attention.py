@@ -15,8 +15,11 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 def plain(q: Tensor) -> bool:
-    """Whether plain matmuls beat torch's fused kernel: in bf16 on a CPU (docs/numbers.md, "attention kernel")."""
-    return q.device.type == "cpu" and q.dtype == torch.bfloat16
+    """Whether plain matmuls beat torch's fused kernel: in bf16 on a CPU (docs/numbers.md, "attention kernel").
+
+    Compiled for a CPU and any length, the fused kernel's backward pass fails in torch 2.13.
+    """
+    return q.device.type == "cpu" and (q.dtype == torch.bfloat16 or torch.compiler.is_compiling())
 
 
 def attend(
