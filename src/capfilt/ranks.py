@@ -90,10 +90,13 @@ class Ranks:
             dist.barrier()
 
 
+ALONE = Ranks()
+
+
 def from_environment() -> Ranks:
     """Joins the group that `torchrun` describes, each rank on its own GPU where there are any; alone without one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Ranks()
+        return ALONE
     if not dist.is_initialized():
         on_gpus = device().type == "cuda"
         if on_gpus:

@@ -132,7 +132,6 @@ def test_too_few_human_pairs_and_nothing_to_learn_from(tmp_path):
         ({"sources": Sources("web")}, "--pairs needs --human"),
         ({"filter_rounds": 0}, "filter_rounds=0"),
         ({"rerank": 0}, "rerank=0"),
-        ({"rule": Rule(share=0.0)}, "rule.share=0.0"),
         ({"held_back": 0}, "held_back=0"),
         ({"pool": 0.6, "near": 0.6}, "pool=0.6, near=0.6"),
         ({"max_length": 1000}, "max_length=1000"),

@@ -26,17 +26,7 @@ def scenes() -> Collection:
 
 def predictor(test: Collection, roles=("read", "look", "speak")) -> Predictor:
     tokenizer = TextTokenizer.train([t for ts in test.references for t in ts], 96)
-    tiny = PRESETS["tiny"]
-    special = dataclasses.replace(
-        tiny.special,
-        pad=tokenizer.pad_id,
-        cls=tokenizer.cls_id,
-        sep=tokenizer.sep_id,
-        dec=tokenizer.dec_id,
-        enc=tokenizer.enc_id,
-    )
-    text = dataclasses.replace(tiny.text, vocab=len(tokenizer))
-    config = dataclasses.replace(tiny, special=special, text=text, roles=tuple(roles), queue=0)
+    config = dataclasses.replace(PRESETS["tiny"].with_words(tokenizer), roles=tuple(roles), queue=0)
     torch.manual_seed(0)
     model = Blip(config).init_weights()
     with torch.no_grad():

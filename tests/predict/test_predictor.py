@@ -11,7 +11,7 @@ from capfilt.abilities import Captioner, Embedder, Matcher
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.tokenizer import TextTokenizer
-from capfilt.models.blip import PRESETS, Blip, BlipConfig, SpecialIds
+from capfilt.models.blip import PRESETS, Blip
 from capfilt.predict import predictor as module
 from capfilt.predict.decode import BEAM, NUCLEUS, Decoding
 from capfilt.predict.predictor import Predictor
@@ -29,11 +29,7 @@ def a_tokenizer() -> TextTokenizer:
 
 def a_model(tokenizer: TextTokenizer, roles: Sequence = ("read", "look", "speak"), seed: int = 0) -> Blip:
     """Tiny, with weights so large that wrong masks and mixed-up rows show."""
-    t = tokenizer
-    special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
-    config: BlipConfig = dataclasses.replace(PRESETS["tiny"], special=special, roles=tuple(roles), queue=0)
-    config = dataclasses.replace(config, text=dataclasses.replace(config.text, vocab=len(t)))
-    model = Blip(config)
+    model = Blip(dataclasses.replace(PRESETS["tiny"].with_words(tokenizer), roles=tuple(roles), queue=0))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():

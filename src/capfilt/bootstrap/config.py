@@ -100,7 +100,7 @@ class BootstrapConfig:
 
     def check(self) -> None:
         """Raises ConfigError for what would only come to light after hours."""
-        sources, rules = self.sources, (self.rule, self.learn_rule)
+        sources = self.sources
         if sources.pairs is None and (sources.human or sources.test):
             raise ConfigError("--human and --test go with --pairs: without noisy pairs there is nothing to clean")
         if sources.pairs is not None and sources.human is None:
@@ -110,10 +110,7 @@ class BootstrapConfig:
         for name in ("filter_rounds", "rerank", "vocabulary"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
-        for rule in rules:
-            if not 0 < rule.share <= 1:
-                raise ConfigError(f"rule.share={rule.share}: a share lies above 0 and at most at 1")
-        if self.held_back < 1 and any(rule.kind == "human" for rule in rules):
+        if self.held_back < 1 and "human" in (self.rule.kind, self.learn_rule.kind):
             raise ConfigError("held_back=0: the rule `human` places its bar by held-back human pairs")
         if self.pool < 0 or self.near < 0 or self.pool + self.near > 1:
             raise ConfigError(f"pool={self.pool}, near={self.near}: shares that add up to at most 1")

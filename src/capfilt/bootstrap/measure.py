@@ -52,8 +52,8 @@ def evaluate_run(out: Path, pairs: str | None = None, extras: Sequence[str] = ()
 
 def _loaded(folder: Path, config: BootstrapConfig | None = None) -> Predictor:
     model, tokenizer = store.load(folder)
-    longest = min(config.max_length if config else 35, model.config.text.positions)
-    return Predictor(model.to(device()), tokenizer, max_length=longest)
+    model.to(device())
+    return Predictor(model, tokenizer, max_length=config.max_length) if config else Predictor(model, tokenizer)
 
 
 def _filter_on(noisy: Collection, config: BootstrapConfig, run: Path) -> dict[str, Any]:

@@ -35,12 +35,10 @@ from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip, Objective, respecialised
 from capfilt.pair import Row
 from capfilt.predict.predictor import Predictor
-from capfilt.ranks import Ranks
+from capfilt.ranks import ALONE, Ranks
 from capfilt.report import Report, results_json, write_report
 from capfilt.runtime import derive, machine, peak_mib, rng, sigterm_raises
 from capfilt.train.loop import TrainConfig, fit
-
-ALONE = Ranks()
 
 
 def bootstrap(
@@ -57,8 +55,8 @@ def bootstrap(
             for variant in wanted:
                 cycle.evaluated(variant)
             cycle.note("whole", peak_mib=peak_mib(), machine=machine())
-            cycle.ledger  # noqa: B018 - every rank has its share of it to make
-            ranks.in_turn(lambda: keep_truth(cycle))  # the last thing that is missing where a run is not told
+            rows = cycle.ledger  # every rank has its share of it to make
+            ranks.in_turn(lambda: keep_truth(cycle, rows))  # the last thing that is missing where a run is not told
         return ranks.in_turn(lambda: _write(out) if not ranks.rank else tell(out))
 
 
@@ -154,7 +152,7 @@ class Cycle:
             return human
         if variant == "noisy":
             return PairTable.joined((human, web))
-        rows = self.ledger if variant in ("bootstrapped", "share", "repeated") else self._ledger_without(variant)
+        rows = self._without_captioner() if variant == "filter" else self.ledger
         chosen = [[t for t, keep in _texts(row) if keep] for row in rows]
         if variant == "captioner":
             chosen = [[t for t, _ in _texts(row)] for row in rows]
@@ -168,9 +166,7 @@ class Cycle:
             return PairTable.joined((human.repeated(len(web) / kept), web))
         return PairTable.joined((human, self.web.table(chosen)))
 
-    def _ledger_without(self, variant: Variant) -> list[Row]:
-        if variant == "captioner":
-            return self.ledger
+    def _without_captioner(self) -> list[Row]:
         config = self.config
         threshold = self._bar(config.rule, config.filter_rounds)
         alone = [dataclasses.replace(row, text_synthetic=None) for row in self.ledger]

@@ -16,11 +16,11 @@ PER_SECTION = 12
 SIDE = 96
 
 
-def keep_truth(cycle: "Cycle") -> None:
+def keep_truth(cycle: "Cycle", rows: list[Row]) -> None:
     """Writes `truth.json` (kind and match of each web text, facts true and stated of both texts) and the gallery."""
     if (cycle.out / "gallery.json").is_file():
         return
-    web, rows, out = cycle.web, cycle.ledger, cycle.out
+    web, out = cycle.web, cycle.out
     index = {key: i for i, key in enumerate(web.keys)}
     known: dict[str, tuple[str, bool]] = {}
     if web.kinds is not None and web.match is not None:

@@ -31,6 +31,10 @@ class Rule:
     margin: float = 0.0
     best: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"rule.share={self.share}: a share lies above 0 and at most at 1")
+
 
 def joint_score(itm: float, itc: float, weight: float) -> float:
     """ITM's odds times exp(weight · (cosine - 1/2)), as a probability in [0, 1]; at weight 0 ITM alone.
@@ -51,8 +55,6 @@ def bar(rule: Rule, web: Sequence[float], human: Sequence[float]) -> float:
     if rule.kind == "fixed":
         return rule.threshold
     scores = web if rule.kind == "top" else human
-    if not 0 < rule.share <= 1:
-        raise ConfigError(f"rule.share={rule.share}: a share lies above 0 and at most at 1")
     if not len(scores):
         needed = "web texts" if rule.kind == "top" else "held-back human pairs"
         raise ConfigError(f"rule.kind={rule.kind!r} needs {needed}")

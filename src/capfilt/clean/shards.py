@@ -8,7 +8,7 @@ from capfilt.config import fingerprint
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
 from capfilt.progress import Progress
-from capfilt.ranks import Ranks
+from capfilt.ranks import ALONE, Ranks
 
 Rows = list[dict[str, Any]]
 SIZE = 1000  # rows a shard
@@ -21,14 +21,13 @@ def in_shards(
     work: Callable[[int, int], Rows],
     about: dict[str, Any],
     size: int = SIZE,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
 ) -> Rows:
     """All rows of `work(start, stop)` over `total` rows, in order; shards already in `out` are read, not computed.
 
     about: what the rows depend on. A folder made with other settings is refused rather than mixed.
     ranks: every rank computes its share of the shards and gets all rows.
     """
-    ranks = ranks or Ranks()
     mark = fingerprint({**about, "total": total, "size": size})
     known = (out / "about.json").is_file()
     if known and read_json(out / "about.json")["fingerprint"] != mark:

@@ -20,7 +20,7 @@ from capfilt.objectives.contrastive import TEMPERATURE, contrastive, enqueue, po
 from capfilt.objectives.language import IGNORED, SmoothingRule, next_labels, next_token
 from capfilt.objectives.matching import draw, matching, negative_odds
 from capfilt.pair import Batch
-from capfilt.ranks import Ranks
+from capfilt.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from capfilt.inputs.tokenizer import TextTokenizer
@@ -203,14 +203,13 @@ class Blip(nn.Module):
         objective: Objective,
         alpha: float,
         uniform: Float[Tensor, "2 b"],
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
     ) -> dict[str, Tensor]:
         """The losses named by `objective`, each a scalar to be summed. Moves the twins and fills the queues on the way.
 
         alpha:   the twins' weight in the ITC targets at this step.
         uniform: one number in [0, 1) a row and direction (image for text, text for image); decides the hard negatives.
         """
-        ranks = ranks or Ranks()
         image = self.vit(batch.pixels)
         kv = self.text.project(image) if {"itm", "lm"} & set(objective.losses) else []
         found: dict[str, Tensor] = {}

@@ -20,7 +20,7 @@ from capfilt.files import read_json, read_jsonl, storage_errors, write_json, wri
 from capfilt.models.blip import Blip, Objective
 from capfilt.objectives.contrastive import alpha_at
 from capfilt.progress import Progress
-from capfilt.ranks import Ranks
+from capfilt.ranks import ALONE, Ranks
 from capfilt.runtime import Terminated, derive, device, generator
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
 from capfilt.train.schedule import Schedule
@@ -79,14 +79,13 @@ def fit(
     config: TrainConfig,
     out: Path,
     stage: str,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Trains `model` in place to `config.steps`, resuming from `out` where it stopped; a finished run is only loaded.
 
     Writes `metrics.jsonl` as it goes, `checkpoint.safetensors` while it runs, and at the end the model and `done.json`,
     which is returned. SIGTERM and Ctrl-C save a checkpoint before they end the process.
     """
-    ranks = ranks or Ranks()
     run = _Run(model, batches, objective, config, out, ranks)
     if ranks.first((out / "done.json").is_file()):
         done = read_json(out / "done.json")
