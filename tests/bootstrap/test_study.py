@@ -1,5 +1,10 @@
-"""The study's bookkeeping: gains between arms of the same seed, and seeds with numbers are not run again."""
+"""The study's bookkeeping: gains between arms of the same seed, seeds with numbers are not run again, stopping."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +59,50 @@ def test_a_study_with_all_its_seeds_only_writes_its_table(tmp_path, monkeypatch)
     assert study.study(2, tmp_path)["seeds"].keys() == {"0", "1"}
     assert (tmp_path / "study.md").is_file()
     assert read_json(tmp_path / "study.json")["settings"] == mark
+
+
+SEEDS = """
+import os
+import time
+from pathlib import Path
+
+from capfilt.recipes import study
+from capfilt.runtime import sigterm_raises
+from capfilt.train.loop import _signals
+
+
+def seed(name):
+    with sigterm_raises(), _signals() as stop:  # as in training: stops between two steps only, its state saved
+        Path(f"{os.getpid()}.runs").touch()
+        while not stop:
+            time.sleep(0.02)
+        Path(name + ".saved").touch()
+        raise stop[0]
+
+
+if __name__ == "__main__":
+    with sigterm_raises(), study._workers(2) as pool:
+        for each in [pool.submit(seed, name) for name in ("a", "b")]:
+            each.result()
+"""
+
+
+@pytest.mark.parametrize("told", ["SIGINT group", "SIGTERM group", "SIGTERM alone"])
+def test_a_study_that_is_told_to_stop_stops_its_seeds_and_ends(tmp_path, told):
+    """Ctrl-C reaches the whole group, `kill` and a cluster's scheduler may reach the first process alone."""
+    (tmp_path / "seeds.py").write_text(SEEDS)
+    run = subprocess.Popen([sys.executable, "seeds.py"], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        waited = time.monotonic()
+        while len(list(tmp_path.glob("*.runs"))) < 2 and run.poll() is None and time.monotonic() - waited < 60:
+            time.sleep(0.05)
+        (os.killpg if "group" in told else os.kill)(run.pid, getattr(signal, told.split()[0]))
+        run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode != 0
+    assert {path.name for path in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
+    for path in tmp_path.glob("*.runs"):
+        with pytest.raises(ProcessLookupError):  # nobody is left behind
+            os.kill(int(path.stem), 0)

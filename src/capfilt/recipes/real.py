@@ -12,11 +12,11 @@ from capfilt.train.loop import TrainConfig
 from capfilt.train.schedule import Schedule
 
 PHOTO = BlipConfig(
-    dataclasses.replace(PRESETS["demo"].vit, px=96, patch=16, width=128, depth=4, mlp=512),
+    dataclasses.replace(PRESETS["demo"].vit, px=96, patch=16, width=128, depth=2, mlp=512, stem="histogram"),
     dataclasses.replace(PRESETS["demo"].text, width=128, mlp=512, positions=64, dropout=0.1),
     PRESETS["demo"].special,
     embed=128,
-    queue=512,
+    queue=0,
 )
 
 
@@ -33,13 +33,16 @@ def flickr(
         world=None,
         model=PHOTO,
         sources=Sources(pairs, human, test, store_px=128),
-        pretrain=dataclasses.replace(SHORT, steps=2400, schedule=Schedule(rate=1e-3, warmup=100)),
+        pretrain=dataclasses.replace(SHORT, steps=4000, temperature_rate=0.1, schedule=Schedule(rate=8e-4, warmup=100)),
         captioner=dataclasses.replace(SHORT, steps=900, schedule=Schedule(rate=1e-3, warmup=50)),
-        filter=dataclasses.replace(SHORT, steps=600, schedule=Schedule(rate=6e-4, warmup=30)),
+        filter=dataclasses.replace(SHORT, steps=400, schedule=Schedule(rate=6e-4, warmup=30)),
         human_times=1.0,
+        filter_rounds=1,
+        captioner_learns="human",
+        rule=Rule(kind="human", share=0.85, itc=5.0),
         vocabulary=3000,
         max_length=24,
-        augmentation=AugmentConfig(crop_min=0.5, flip=True, randaugment=False),
+        augmentation=AugmentConfig(crop_min=0.35, flip=True, randaugment=False),
         captions=dataclasses.replace(BEAM, max_length=24),
     )
 

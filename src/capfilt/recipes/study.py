@@ -7,8 +7,9 @@ side, one thread each; every run resumes where it was, and a seed with numbers i
 import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def study(seeds: int, out: Path, results: Path | None = None, jobs: int | None =
     jobs = min(jobs or os.cpu_count() or 1, seeds)
     threads = max(1, (os.cpu_count() or 1) // jobs)  # by the whole study, not by what is left: the same when resumed
     with lease(out), sigterm_raises(), _workers(jobs) as pool:
-        started = {pool.submit(one_seed, seed, out, threads): seed for seed in todo}
-        for done in as_completed(started):
-            runs[str(started[done])] = done.result()
+        waiting, running = iter(todo), dict[Future, int]()
+        while True:
+            for seed in islice(waiting, jobs - len(running)):  # a stopped process must find no other to begin
+                running[pool.submit(one_seed, seed, out, threads)] = seed
+            if not running:
+                break
+            done = next(as_completed(running))
+            runs[str(running.pop(done))] = done.result()
             found = {"settings": mark, "threads": threads, "seeds": dict(sorted(runs.items()))}
             write_json(results, {**found, "gains": gains(runs)})
     write_text(results.with_suffix(".md"), table(runs))
@@ -69,14 +75,14 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # first: a seed that has saved would wait for another one
         children = multiprocessing.active_children()
         for child in children:
             child.terminate()
         for child in children:
             child.join()
         raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    pool.shutdown()
 
 
 def one_seed(seed: int, out: Path, threads: int) -> dict[str, Any]:
