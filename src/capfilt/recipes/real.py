@@ -16,7 +16,7 @@ PHOTO = BlipConfig(
     dataclasses.replace(PRESETS["demo"].text, width=128, mlp=512, positions=64, dropout=0.1),
     PRESETS["demo"].special,
     embed=128,
-    queue=0,
+    queue=0,  # in a short run at a high rate a queue gives away which keys are new
 )
 
 
