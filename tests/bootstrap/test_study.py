@@ -1,5 +1,6 @@
 """The study's bookkeeping: gains between arms of the same seed, seeds with numbers are not run again, stopping."""
 
+import math
 import os
 import signal
 import subprocess
@@ -53,7 +54,7 @@ def test_the_committed_study_is_the_demos_and_stands_in_the_documents():
 
 
 def test_a_study_with_all_its_seeds_only_writes_its_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "one_seed", None)
+    monkeypatch.setattr(study, "one_seed", pytest.fail)
     mark = fingerprint(demo().outcome())
     write_json(tmp_path / "study.json", {"settings": mark, "seeds": seeds(0.1, 0.3)})
     assert study.study(2, tmp_path)["seeds"].keys() == {"0", "1"}
@@ -73,7 +74,7 @@ from capfilt.train.loop import _signals
 
 def seed(name):
     with sigterm_raises(), _signals() as stop:  # as in training: stops between two steps only, its state saved
-        Path(f"{os.getpid()}.runs").touch()
+        Path(f"{os.getpid()}-{name}.runs").touch()
         while not stop:
             time.sleep(0.02)
         Path(name + ".saved").touch()
@@ -81,9 +82,8 @@ def seed(name):
 
 
 if __name__ == "__main__":
-    with sigterm_raises(), study._workers(2) as pool:
-        for each in [pool.submit(seed, name) for name in ("a", "b")]:
-            each.result()
+    with sigterm_raises():
+        list(study._side_by_side(seed, ("a", "b", "c", "d"), 2))
 """
 
 
@@ -103,6 +103,14 @@ def test_a_study_that_is_told_to_stop_stops_its_seeds_and_ends(tmp_path, told):
             os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode != 0
     assert {path.name for path in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
-    for path in tmp_path.glob("*.runs"):
+    begun = list(tmp_path.glob("*.runs"))
+    assert len(begun) == 2, "a process that was told to stop began another"
+    for path in begun:
         with pytest.raises(ProcessLookupError):  # nobody is left behind
-            os.kill(int(path.stem), 0)
+            os.kill(int(path.stem.partition("-")[0]), 0)
+
+
+def test_seeds_run_side_by_side_and_all_come_back():
+    assert dict(study._side_by_side(math.sqrt, (1, 4, 9, 16, 25), 2)) == {1: 1, 4: 2, 9: 3, 16: 4, 25: 5}
+    with pytest.raises(ValueError, match="math domain"):
+        list(study._side_by_side(math.sqrt, (1, -4, 9), 2))

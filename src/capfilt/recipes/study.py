@@ -6,12 +6,13 @@ side, one thread each; every run resumes where it was, and a seed with numbers i
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from capfilt.bootstrap.config import VARIANTS, BootstrapConfig, Variant
 from capfilt.clean.decide import joint_score
@@ -22,6 +23,8 @@ from capfilt.files import lease, read_json, read_jsonl, write_json, write_text
 from capfilt.recipes.demo import demo
 from capfilt.report import results_json
 from capfilt.runtime import sigterm_raises
+
+T = TypeVar("T")
 
 ARMS: tuple[Variant, ...] = ("noisy", "filter", "captioner", "bootstrapped", "human", "share")
 MEASURES = ("tr1", "ir1", "cider", "truth", "coverage")
@@ -52,15 +55,10 @@ def study(seeds: int, out: Path, results: Path | None = None, jobs: int | None =
     todo = [seed for seed in range(seeds) if str(seed) not in runs]
     jobs = min(jobs or os.cpu_count() or 1, seeds)
     threads = max(1, (os.cpu_count() or 1) // jobs)  # by the whole study, not by what is left: the same when resumed
-    with lease(out), sigterm_raises(), _workers(jobs) as pool:
-        waiting, running = iter(todo), dict[Future, int]()
-        while True:
-            for seed in islice(waiting, jobs - len(running)):  # a stopped process must find no other to begin
-                running[pool.submit(one_seed, seed, out, threads)] = seed
-            if not running:
-                break
-            done = next(as_completed(running))
-            runs[str(running.pop(done))] = done.result()
+    work = partial(one_seed, out=out, threads=threads)
+    with lease(out), sigterm_raises(), closing(_side_by_side(work, todo, jobs)) as ended:
+        for seed, run in ended:
+            runs[str(seed)] = run
             found = {"settings": mark, "threads": threads, "seeds": dict(sorted(runs.items()))}
             write_json(results, {**found, "gains": gains(runs)})
     write_text(results.with_suffix(".md"), table(runs))
@@ -68,14 +66,22 @@ def study(seeds: int, out: Path, results: Path | None = None, jobs: int | None =
     return read_json(results)
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that stop with this one: each seed saves its state and is taken up by the next study."""
+def _side_by_side(work: Callable[[Any], T], todo: Iterable[Any], jobs: int) -> Generator[tuple[Any, T], None, None]:
+    """(what, result) of each as it ends, `jobs` at a time in processes that stop with this one, whatever stops it.
+
+    A process is given its next only when it is free: one that was told to stop and has saved finds nothing to begin.
+    """
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    waiting, running = iter(todo), dict[Future, Any]()
     try:
-        yield pool
+        while True:
+            running |= {pool.submit(work, one): one for one in islice(waiting, jobs - len(running))}
+            if not running:
+                break
+            done = next(as_completed(running))
+            yield running.pop(done), done.result()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)  # first: a seed that has saved would wait for another one
+        pool.shutdown(wait=False, cancel_futures=True)  # first: a process that has saved would wait for its next
         children = multiprocessing.active_children()
         for child in children:
             child.terminate()
