@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo test lint bench golden study
+.PHONY: help setup demo test lint bench golden parity study
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,6 +46,9 @@ bench: $(STAMP) ## time the training step on this machine, against the plain way
 
 golden: $(STAMP) ## our numbers against reference cases; DIR=folder
 	$(BIN)/capfilt golden $(DIR)
+
+parity: $(STAMP) ## our numbers against transformers at base size, and the time to load; some minutes
+	$(BIN)/python -m capfilt.recipes.parity
 
 study: $(STAMP) ## the comparison over several seeds
 	$(BIN)/capfilt study $(ARGS)

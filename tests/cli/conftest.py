@@ -30,6 +30,7 @@ class Below:
         self.error: BaseException | None = None
         self.lines: list[Any] = []
         self.scores: dict[str, Any] = {"retrieval": {"r1": 0.5, "r5": 0.75}, "images": 1000}
+        self.results: dict[str, Any] = {"task": "blip-task", "rows": 9, "steps": 5}
 
     def note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -51,14 +52,18 @@ class Below:
     def run(self, name: str, out: Path, sets: list[str], *sources: str | None) -> None:
         self.note("run", name, out, sets, *sources)
 
+    def tune(self, name: str, out: Path, sets: list[str], *sources: Any) -> dict[str, Any]:
+        self.note("tune", name, out, sets, *sources)
+        return self.results
+
     def bench(self, short: bool, out: Path) -> None:
         self.note("bench", short, out)
 
     def study(self, seeds: int, out: Path) -> None:
         self.note("study", seeds, out)
 
-    def check(self, folder: Path):
-        self.note("check", folder)
+    def check(self, folder: Path, vocab: Path | None = None):
+        self.note("check", folder, vocab)
         yield from self.lines
 
 
@@ -74,7 +79,13 @@ def below(monkeypatch) -> Below:
         """
         return Settings(**chosen)
 
-    recipes = {"RECIPES": {"demo": demo}, "run": fake.run}
+    def task(blip: Any) -> None:
+        """One task.
+
+        More about it.
+        """
+
+    recipes = {"RECIPES": {"demo": demo}, "run": fake.run, "TASKS": {"blip-task": task}, "tune": fake.tune}
     recipes["bench"], recipes["study"] = SimpleNamespace(bench=fake.bench), SimpleNamespace(study=fake.study)
     rounds = SimpleNamespace(bootstrap=fake.bootstrap, rewrite_report=fake.rewrite_report)
     measure = SimpleNamespace(evaluate_run=fake.evaluate_run)
@@ -84,7 +95,7 @@ def below(monkeypatch) -> Below:
         "capfilt.bootstrap.rounds": vars(rounds),
         "capfilt.bootstrap.measure": vars(measure),
         "capfilt.report.page": {"terminal_table": lambda report: f"[table of {report}]"},
-        "capfilt.weights.golden": {"check": fake.check},
+        "capfilt.evaluate.golden": {"check": fake.check},
     }
     for name, content in rooms.items():
         module = ModuleType(name)
@@ -107,5 +118,6 @@ def capfilt(monkeypatch, capsys):
         out, err = capsys.readouterr()
         return int(left.value.code or 0), out, err
 
-    monkeypatch.delenv("CAPFILT_DEBUG", raising=False)
+    for name in ("CAPFILT_DEBUG", "CAPFILT_VOCAB"):
+        monkeypatch.delenv(name, raising=False)
     return call

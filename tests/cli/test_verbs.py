@@ -53,15 +53,6 @@ def test_default_out():
     assert default_out(".") == Path("runs") / Path.cwd().name
 
 
-def test_train(capfilt, below):
-    assert capfilt("train", "--list") == (0, "demo  Scenes that are drawn.\n", "")
-    code, out, _ = capfilt("train", "demo", "--set", "steps=2", "--pairs", "p", "--human", "h", "--test", "t")
-    assert (code, out) == (0, "runs/demo\n")
-    assert below.asked == [("run", "demo", Path("runs/demo"), ["steps=2"], "p", "h", "t")]
-    code, _, err = capfilt("train")
-    assert code == 2 and "--list" in err
-
-
 def test_eval_as_a_table_and_as_json(capfilt, below):
     code, out, _ = capfilt("eval", "runs/x")
     assert code == 0 and below.asked == [("evaluate_run", Path("runs/x"), None, [])]
@@ -91,6 +82,9 @@ def test_golden_passes(capfilt, below):
     code, out, err = capfilt("golden", "g")
     assert (code, err) == (0, "")
     assert "clip/vit" in out and "3.0e-06" in out and out.endswith("1 not built yet, 1 pass\n")
+    assert below.asked == [("check", Path("g"), None)]
+    assert capfilt("golden", "g", "--vocab", "v.txt")[0] == 0
+    assert below.asked[1:] == [("check", Path("g"), Path("v.txt"))]
 
 
 def test_golden_fails_on_one_case_or_none(capfilt, below):
@@ -107,10 +101,11 @@ CALLED = {
     "capfilt.bootstrap.measure:evaluate_run": ("run", None, []),
     "capfilt.bootstrap.rounds:rewrite_report": ("run",),
     "capfilt.recipes:run": ("name", "out", [], "pairs", "human", "test"),
+    "capfilt.recipes:tune": ("name", "out", [], ["data"], ["val"], "images", "init"),
     "capfilt.recipes.bench:bench": (True, "out"),
     "capfilt.recipes.study:study": (5, "out"),
     "capfilt.report.page:terminal_table": ("report",),
-    "capfilt.weights.golden:check": ("folder",),
+    "capfilt.evaluate.golden:check": ("folder", "vocab"),
 }
 
 

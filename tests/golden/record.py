@@ -10,14 +10,17 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from capfilt.blocks.med import Role
+from capfilt.evaluate.replay import forward, tasks, training
+from capfilt.evaluate.replay.case import LATER, Case
 from capfilt.files import write_json
 from capfilt.models.blip import Blip
+from capfilt.models.blip_nlvr import BlipNlvr, BlipNlvrConfig
+from capfilt.models.blip_vqa import BlipVqa, BlipVqaConfig
 from capfilt.weights.convert import official
 from capfilt.weights.rename import Layout, to_foreign
-from capfilt.weights.replay import forward, training
-from capfilt.weights.replay.case import LATER, Case
 from capfilt.weights.store import save_tensors
 
 HERE = Path(__file__).resolve().parent / "cases"
@@ -27,7 +30,7 @@ CONFIG = {
     "num_attention_heads": 2,
     "num_hidden_layers": 2,
     "intermediate_size": 12,
-    "max_position_embeddings": 10,
+    "max_position_embeddings": 30,
     "text_layer_norm_eps": 1e-12,
     "vision_width": 12,
     "vision_depth": 2,
@@ -44,13 +47,13 @@ CONFIG = {
 STEP = "torch AdamW(lr 1e-3, weight_decay 0.05)"
 BULK = ("grad.", "after.", "param_after.")  # of these only SOME are stored whole
 TABLED = ("", "a04")  # runs whose norms are stored
+NOTHING = torch.zeros(4, 1, dtype=torch.long)  # in the place of ids that are only recorded
 SOME = (".temp", "cls_token", "layer.1.crossattention.self.value.bias", "layer.0.attention.self.query.bias")
 
 
-def random_weights(layout: Layout, roles: tuple, queue: int, folder: Path, seed: int) -> dict[str, str]:
+def random_weights(model: nn.Module, layout: Layout, folder: Path, seed: int) -> dict[str, str]:
     """Weights large enough that a missing mask, bias or position shows; exact in half precision. Returns aliases."""
     dice = torch.Generator().manual_seed(seed)
-    model = Blip(Case(folder).config(*roles, queue=queue))
     state = {}
     for name, x in model.state_dict().items():
         drawn = torch.randn(x.shape, generator=dice)
@@ -71,6 +74,11 @@ def random_weights(layout: Layout, roles: tuple, queue: int, folder: Path, seed:
             aliases[name] = same
     save_tensors(folder / "weights.safetensors", whole)
     return aliases
+
+
+def blip(folder: Path, *roles: Role, queue: bool = False) -> Blip:
+    """The case's Blip."""
+    return Blip(Case(folder).config(*roles, queue=CONFIG["queue_size"] if queue else 0))
 
 
 def inputs(seed: int, rows: int, length: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +157,7 @@ def pretrain() -> None:
     runs = {"a04": {"alpha": 0.4}, "wrap": {"alpha": 0.3, "temp": 0.9, "ptr": 8}}
     called = {"runs": runs, "two_step alphas": [0.1, 0.2], "out.two_step<s>.*": STEP}
     folder, about = start("pretrain", given, called)
-    about["aliases"] = random_weights(official.PRETRAIN, ("read", "look", "speak"), CONFIG["queue_size"], folder, 1)
+    about["aliases"] = random_weights(blip(folder, "read", "look", "speak", queue=True), official.PRETRAIN, folder, 1)
     finish(folder, given, about, training.pretrain, ("torch110", "modern"))
 
 
@@ -160,12 +168,12 @@ def retrieval() -> None:
     given |= {"out.a04.neg_image_for_text": torch.tensor([1, 0, 3, 1, 2])}
     given |= {"out.a04.neg_text_for_image": torch.tensor([3, 4, 1, 0, 0])}
     folder, about = start("retrieval_train", given, {"runs": {"a04": {"alpha": 0.4, "ptr": 3}}})
-    about["aliases"] = random_weights(official.RETRIEVAL, ("read", "look"), CONFIG["queue_size"], folder, 2)
+    about["aliases"] = random_weights(blip(folder, "read", "look", queue=True), official.RETRIEVAL, folder, 2)
     finish(folder, given, about, training.retrieval, ("torch110",))
 
 
 def captioner() -> None:
-    """The language loss behind a prompt of three ids."""
+    """The language loss behind a prompt of three ids, and texts written behind it."""
     pixels, ids, mask = inputs(4, 4, 9, CONFIG["special_ids"]["dec_bos"])
     targets = ids.masked_fill(mask == 0, -100)
     targets[:, :3] = -100
@@ -175,9 +183,43 @@ def captioner() -> None:
         "in.prompt_ids": ids[:, :3],
         "out.logits_top5": torch.zeros(4, 9, 5),
     }
+    written = ("beam3_coco.ids", "beam3_coco.nbest_ids", "beam3_nocaps.ids", "beam3_nocaps.nbest_ids", "greedy_rep.ids")
+    given |= {f"out.gen.{name}": NOTHING.clone() for name in written}
     folder, about = start("captioner", given, {})
-    about["aliases"] = random_weights(official.CAPTIONER, ("speak",), 0, folder, 3)
+    about["aliases"] = random_weights(blip(folder, "speak"), official.CAPTIONER, folder, 3)
     finish(folder, given, about, forward.captioner, ("torch110", "modern"))
+
+
+def vqa() -> None:
+    """Three questions of other lengths, five answers to them, six candidates of which some share their first word."""
+    special = CONFIG["special_ids"]
+    pixels, ids, mask = inputs(5, 3, 7, special["enc"])
+    _, answers, shown = inputs(6, 5, 6, special["dec_bos"])
+    _, candidates, listed = inputs(7, 6, 6, special["dec_bos"])
+    candidates[3:5, 1] = candidates[2, 1]
+    given = {"in.image": pixels, "in.question_ids": ids, "in.question_mask": mask}
+    given |= {"in.answer_ids": answers, "in.answer_mask": shown, "in.answers_per_question": torch.tensor([2, 1, 2])}
+    given |= {"in.answer_weights": torch.tensor([0.6, 0.4, 1.0, 0.5, 0.2]), "in.logit_cols": torch.tensor([0, 3, 9])}
+    given |= {"in.candidate_ids": candidates, "in.candidate_mask": listed}
+    given |= {"out.rank_topk_ids": torch.zeros(3, 4, dtype=torch.long), "out.gen.ids": NOTHING.clone()}
+    given |= {"out.gen_single.ids": NOTHING.clone()}
+    folder, about = start("vqa", given, {})
+    model = BlipVqa(BlipVqaConfig(Case(folder).vit(), Case(folder).text(), Case(folder).special))
+    about |= {"aliases": random_weights(model, official.VQA, folder, 4), "k_test": 4}
+    finish(folder, given, about, tasks.vqa, ("torch110", "modern"))
+
+
+def nlvr2() -> None:
+    """Four statements; eight layers, so that both ways to join two images occur."""
+    pixels, ids, mask = inputs(8, 4, 7, CONFIG["special_ids"]["enc"])
+    given = {"in.image0": pixels, "in.image1": pixels.flip(0), "in.input_ids": ids, "in.attention_mask": mask}
+    given["in.targets"] = torch.tensor([0, 1, 1, 0])
+    folder, about = start("nlvr2", given, {})
+    about["config"] = CONFIG | {"num_hidden_layers": 8}
+    write_json(folder / "case.json", about)
+    model = BlipNlvr(BlipNlvrConfig(Case(folder).vit(), Case(folder).text(), Case(folder).special))
+    about["aliases"] = random_weights(model, official.NLVR, folder, 5)
+    finish(folder, given, about, tasks.nlvr2, ("torch110",))
 
 
 if __name__ == "__main__":
@@ -186,3 +228,5 @@ if __name__ == "__main__":
     pretrain()
     retrieval()
     captioner()
+    vqa()
+    nlvr2()

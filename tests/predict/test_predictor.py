@@ -12,7 +12,7 @@ from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
-from capfilt.predict import predictor as module
+from capfilt.predict import feeding
 from capfilt.predict.decode import BEAM, NUCLEUS, Decoding
 from capfilt.predict.predictor import Predictor
 
@@ -197,7 +197,7 @@ def test_little_memory_means_smaller_batches_and_the_same_answers(
 ):
     pixels, texts = pictures(5), ragged((2, 1, 3, 1, 1))
     before = predictor.match(pixels, texts)
-    monkeypatch.setattr(module, "SEEN_MIB", 0)
+    monkeypatch.setattr(feeding, "SEEN_MIB", 0)
     assert predictor._images_at_once(1) == 1
     for mine, want in zip(predictor.match(pixels, texts), before, strict=True):
         np.testing.assert_allclose(mine, want, atol=1e-5)

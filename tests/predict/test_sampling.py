@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capfilt.predict.sampling import nucleus, penalised, pick, without
+from capfilt.predict.sampling import nucleus, penalised, pick, unrepeated, unsaid, without
 
 
 def test_the_penalty_moves_seen_words_down_whatever_their_sign_and_only_once():
@@ -18,7 +18,37 @@ def test_the_penalty_moves_seen_words_down_whatever_their_sign_and_only_once():
 
 
 def test_a_forbidden_word_is_impossible():
-    assert without(torch.zeros(1, 3), 1).tolist() == [[0.0, -math.inf, 0.0]]
+    scores = torch.zeros(1, 3)
+    assert without(scores, 1).tolist() == [[0.0, -math.inf, 0.0]]
+    assert scores.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def impossible(scores: torch.Tensor) -> list[list[int]]:
+    return [[word for word, score in enumerate(row) if score == -math.inf] for row in scores.tolist()]
+
+
+def test_what_would_repeat_is_impossible():
+    scores, seen = torch.randn(2, 5), torch.tensor([[1, 2, 1, 2, 1], [3, 3, 4, 0, 3]])
+    assert impossible(unrepeated(scores, seen, 1)) == [[1, 2], [0, 3, 4]]  # whatever was seen
+    assert impossible(unrepeated(scores, seen, 2)) == [[2], [3, 4]]  # what has followed the last id
+    assert impossible(unrepeated(scores, seen, 3)) == [[2], []]  # 1 2 1 would begin again; 0 3 has come once
+    assert impossible(unrepeated(scores, seen, 4)) == [[2], []]
+    assert torch.equal(unrepeated(scores, seen, 5), scores) and torch.equal(unrepeated(scores, seen, 9), scores)
+
+
+def test_a_word_that_followed_once_is_impossible_even_where_another_followed_too():
+    found = unrepeated(torch.zeros(1, 4), torch.tensor([[1, 3, 2, 3, 1]]), 2)
+    assert impossible(found) == [[3]]  # 3 stands behind 1, and behind 2, which does not matter here
+
+
+def test_the_last_id_of_a_banned_sequence_is_impossible_where_the_others_were_said():
+    scores, said = torch.randn(3, 5), torch.tensor([[0, 1, 2], [1, 2, 3], [2, 1, 2]])
+    assert impossible(unsaid(scores, said, torch.tensor([[4], [0]]))) == [[0, 4]] * 3
+    assert impossible(unsaid(scores, said, torch.tensor([[2, 4], [1, 3], [3, 3]]))) == [[4], [3], [4]]
+    assert impossible(unsaid(scores, said, torch.tensor([[0, 1, 2, 3]]))) == [[3], [], []]
+    longer = torch.tensor([[0, 1, 2, 3, 4]])
+    assert torch.equal(unsaid(scores, said, longer), scores)  # nothing so long was begun
+    assert impossible(unsaid(scores, said[:, :0], torch.tensor([[4]]))) == [[4]] * 3
 
 
 def test_the_word_that_crosses_top_p_is_kept_and_the_rest_sums_to_one():

@@ -138,6 +138,12 @@ def test_another_config_is_refused(tmp_path, monkeypatch):
         run(tmp_path / "under way", seed=1)
 
 
+def test_runs_from_before_other_tasks_came_are_still_known(tmp_path):
+    """A checkpoint is taken up only under the fingerprint that it was made with."""
+    run(tmp_path, steps=1)
+    assert json.loads((tmp_path / "done.json").read_text())["fingerprint"] == "fae70581c879"
+
+
 def test_how_often_it_saves_or_loads_does_not_matter(tmp_path):
     once = run(tmp_path / "a")
     other = run(tmp_path / "b", checkpoint_s=1e9, log_every=5, workers=1)

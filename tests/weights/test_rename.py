@@ -6,7 +6,7 @@ import torch
 from capfilt.errors import WeightsError
 from capfilt.models.blip import PRESETS, Blip, respecialised
 from capfilt.weights.convert import official
-from capfilt.weights.rename import Layout, To, to_foreign, to_own, under
+from capfilt.weights.rename import Layout, To, fitting, own_shapes, to_foreign, to_own, under
 
 TABLE = Layout(
     "toy",
@@ -174,3 +174,29 @@ def test_an_empty_id_queue_is_nobodys_partner():
     state["twins.id_queue"].fill_(3)
     found = to_own(to_foreign(state, official.PRETRAIN), official.PRETRAIN, state, "x")
     assert (found["twins.id_queue"] == official.NO_IMAGE).all() and found["twins.id_queue"].dtype == torch.long
+
+
+def test_two_stars_are_any_number_of_segments():
+    table = Layout("t", {"left.**": None, "a.**": To("b.**"), "x.*.**": To("y.*.z.**")})
+    given = {"left.over.from.training": torch.ones(1), "a.1.weight": torch.ones(2), "x.3.p.q": torch.ones(3)}
+    own = {"b.1.weight": torch.zeros(2), "y.3.z.p.q": torch.zeros(3)}
+    found = to_own(given, table, own, "t")
+    assert found["b.1.weight"].tolist() == [1, 1] and found["y.3.z.p.q"].tolist() == [1, 1, 1]
+    assert set(to_foreign(found, table)) == {"a.1.weight", "x.3.p.q"}
+    assert own_shapes(given, table) == {"b.1.weight": (2,), "y.3.z.p.q": (3,)}
+
+
+def test_what_needs_no_work_is_handed_on_and_an_own_state_may_be_hollow():
+    given = foreign()
+    with torch.device("meta"):
+        hollow = {key: torch.empty_like(x) for key, x in own().items()}
+    found = to_own(given, TABLE, hollow, "toy")
+    assert found["words"] is given["table"]  # the first of two tied names
+    assert not any(x.is_meta for x in found.values())
+
+
+def test_the_first_fitting_pattern_decides():
+    table = {"a.special": None, "a.**": "b.**"}
+    assert fitting("a.special", table) is None and fitting("a.1.weight", table) == "b.1.weight"
+    with pytest.raises(KeyError, match=r"c\.1"):
+        fitting("c.1", table)

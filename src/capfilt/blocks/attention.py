@@ -106,28 +106,30 @@ class CrossAttention(nn.Module):
         k, v = self.kv(seen).chunk(2, dim=-1)
         return split_heads(k, self.heads), split_heads(v, self.heads)
 
-    def forward(self, x: Float[Tensor, "r l d"], own: KeysValues, far: KeysValues | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "r l d"], own: KeysValues, far: KeysValues | None = None, bias: Tensor | None = None
+    ) -> Tensor:
         """R text rows over B projected images, R a multiple of B.
 
         Without `far`, row i looks at image i mod B: rows of one image are laid side by side as queries, so its keys and
         values are never copied. With `far`, R = 3B (true pairs; wrong images; wrong texts), and the middle third looks
-        there.
+        there. `bias` (B, 1, 1, N) hides what only pads `own`.
         """
         q = split_heads(self.q(x), self.heads)
         dropout = self.dropout if self.training else 0.0
         if far is None:
-            return self.out(merge_heads(_grouped(q, own, dropout)))
+            return self.out(merge_heads(_grouped(q, own, dropout, bias)))
         third = len(q) // 3
         near = _grouped(torch.cat((q[:third], q[2 * third :])), own, dropout)
         middle = attend(q[third : 2 * third], *far, None, dropout)
         return self.out(merge_heads(torch.cat((near[:third], middle, near[third:]))))
 
 
-def _grouped(q: Heads, seen: KeysValues, dropout: float) -> Heads:
+def _grouped(q: Heads, seen: KeysValues, dropout: float, bias: Tensor | None = None) -> Heads:
     images = len(seen[0])
     if len(q) == images:
-        return attend(q, *seen, None, dropout)
+        return attend(q, *seen, bias, dropout)
     times, (_, heads, length, size) = len(q) // images, q.shape
     side_by_side = q.view(times, images, heads, length, size).permute(1, 2, 0, 3, 4).flatten(2, 3)
-    answer = attend(side_by_side, *seen, None, dropout)
+    answer = attend(side_by_side, *seen, bias, dropout)
     return answer.view(images, heads, times, length, size).permute(2, 0, 1, 3, 4).flatten(0, 1)

@@ -22,6 +22,22 @@ Role = Literal["read", "look", "speak"]
 
 
 @dataclass(frozen=True)
+class SpecialIds:
+    """Ids that steer the text transformer. [DEC] and [ENC] overwrite the [CLS] at position 0."""
+
+    pad: int = 0
+    cls: int = 101
+    sep: int = 102
+    dec: int = 30522
+    enc: int = 30523
+
+
+def with_first(ids: Int[Tensor, "b l"], mark: int) -> Int[Tensor, "b l"]:
+    """The same ids with position 0 overwritten."""
+    return torch.cat((torch.full_like(ids[:, :1], mark), ids[:, 1:]), dim=1)
+
+
+@dataclass(frozen=True)
 class MedConfig:
     """Sizes of the text transformer. The vocabulary counts [DEC] and [ENC]."""
 
@@ -59,11 +75,13 @@ class MedLayer(nn.Module):
         assert block is not None and norm is not None
         return norm((x[:, :1] if first_only else x) + self._drop(block(x, bias, first_only)))
 
-    def rest(self, x: Tensor, own: KeysValues | None, far: KeysValues | None = None) -> Tensor:
+    def rest(
+        self, x: Tensor, own: KeysValues | None, far: KeysValues | None = None, hidden: Tensor | None = None
+    ) -> Tensor:
         """Cross-attention where there is something to see, then the feed-forward."""
         if own is not None:
             assert self.cross is not None and self.cross_norm is not None
-            x = self.cross_norm(x + self._drop(self.cross(x, own, far)))
+            x = self.cross_norm(x + self._drop(self.cross(x, own, far, hidden)))
         return self.norm(x + self._drop(self.fc2(F.gelu(self.fc1(x)))))
 
     def project(self, image: Tensor) -> KeysValues:
@@ -72,12 +90,17 @@ class MedLayer(nn.Module):
         return self.cross.project(image)
 
     def step(
-        self, x: Tensor, seen: KeysValues, cache: KeysValues | None, bias: Tensor | None
+        self,
+        x: Tensor,
+        seen: KeysValues,
+        cache: KeysValues | None,
+        bias: Tensor | None,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """Goes on speaking: the states of new positions x, and the grown cache."""
         assert self.causal is not None and self.causal_norm is not None
         answer, grown = self.causal.step(x, cache, bias)
-        return self.rest(self.causal_norm(x + answer), seen), grown
+        return self.rest(self.causal_norm(x + answer), seen, None, hidden), grown
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
@@ -130,20 +153,34 @@ class Med(nn.Module):
         own: list[KeysValues],
         far: list[KeysValues] | None = None,
         first_only: bool = False,
+        hidden: Tensor | None = None,
     ) -> Tensor:
-        """Text that looks at images, both ways. Which row sees which image: see `CrossAttention.forward`."""
-        return self._encode(ids, mask, own, far, first_only)
+        """Text that looks at images, both ways. Which row sees which image: see `CrossAttention.forward`.
 
-    def speak(self, ids: Int[Tensor, "r l"], mask: Int[Tensor, "r l"], own: list[KeysValues]) -> Float[Tensor, "r l d"]:
+        hidden: (B, 1, 1, N), -inf at tokens that only pad what is looked at; None where all are seen.
+        """
+        return self._encode(ids, mask, own, far, first_only, hidden)
+
+    def speak(
+        self,
+        ids: Int[Tensor, "r l"],
+        mask: Int[Tensor, "r l"],
+        own: list[KeysValues],
+        hidden: Tensor | None = None,
+    ) -> Float[Tensor, "r l d"]:
         """States of a text spoken left to right about images; `word_logits` turns them into words."""
         x = self.embed(ids)
         bias = mask_bias(mask, True, x.dtype)
         for layer, seen in zip(self.layers, own, strict=True):
-            x = layer.rest(layer.attended(x, bias, True), seen)
+            x = layer.rest(layer.attended(x, bias, True), seen, None, hidden)
         return x
 
     def speak_on(
-        self, ids: Int[Tensor, "r l"], own: list[KeysValues], cache: list[KeysValues] | None
+        self,
+        ids: Int[Tensor, "r l"],
+        own: list[KeysValues],
+        cache: list[KeysValues] | None,
+        hidden: Tensor | None = None,
     ) -> tuple[Float[Tensor, "r l d"], list[KeysValues]]:
         """The next positions of texts being spoken: (states (R, L, D), grown cache). L > 1 only at the start."""
         done = 0 if cache is None else cache[0][0].shape[2]
@@ -151,7 +188,7 @@ class Med(nn.Module):
         bias = mask_bias(torch.ones_like(ids), True, x.dtype) if ids.shape[1] > 1 else None
         grown = []
         for i, (layer, seen) in enumerate(zip(self.layers, own, strict=True)):
-            x, kept = layer.step(x, seen, cache[i] if cache else None, bias)
+            x, kept = layer.step(x, seen, cache[i] if cache else None, bias, hidden)
             grown.append(kept)
         return x, grown
 
@@ -176,11 +213,12 @@ class Med(nn.Module):
         own: list[KeysValues] | None,
         far: list[KeysValues] | None,
         first_only: bool,
+        hidden: Tensor | None = None,
     ) -> Tensor:
         x = self.embed(ids)
         bias = mask_bias(mask, False, x.dtype)
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             x = layer.attended(x, bias, False, first_only and i == last)
-            x = layer.rest(x, own[i] if own else None, far[i] if far else None)
+            x = layer.rest(x, own[i] if own else None, far[i] if far else None, hidden)
         return x

@@ -191,7 +191,7 @@ class Vit(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"], cls_only: bool = False) -> Float[Tensor, "b m d"]:
         """Normalised pixels → tokens (B, N, D); or (B, 1, D) for [CLS] alone, where the last block skips the rest."""
-        x = torch.cat((self.cls.expand(len(pixels), -1, -1), self.stem(pixels)), dim=1) + self.positions
+        x = torch.cat((self.cls.expand(pixels.shape[0], -1, -1), self.stem(pixels)), dim=1) + self.positions
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             if self.training and torch.is_grad_enabled() and i > last - self.config.checkpoint_blocks:

@@ -11,11 +11,12 @@ from capfilt.bootstrap.rounds import Cycle
 from capfilt.clean.decide import joint_score
 from capfilt.config import from_dict
 from capfilt.data.collection import Collection, from_source
-from capfilt.errors import DataError
+from capfilt.errors import ConfigError, DataError
 from capfilt.evaluate.captions import extra_scores
 from capfilt.evaluate.cleaning import filter_report
 from capfilt.evaluate.model import at_px, evaluate
 from capfilt.files import lease, read_json
+from capfilt.models.blip import Blip
 from capfilt.predict.predictor import Predictor
 from capfilt.runtime import device
 from capfilt.weights import store
@@ -52,6 +53,8 @@ def evaluate_run(out: Path, pairs: str | None = None, extras: Sequence[str] = ()
 
 def _loaded(folder: Path, config: BootstrapConfig | None = None) -> Predictor:
     model, tokenizer = store.load(folder)
+    if not isinstance(model, Blip):
+        raise ConfigError(f"{folder}: holds a {type(model).__name__}; name its task with --task")
     model.to(device())
     return Predictor(model, tokenizer, max_length=config.max_length) if config else Predictor(model, tokenizer)
 

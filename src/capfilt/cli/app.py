@@ -3,13 +3,27 @@
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
 
 from capfilt import __version__
-from capfilt.cli import bench, bootstrap, evaluate, golden, report, study, train
+from capfilt.cli import (
+    bench,
+    bootstrap,
+    convert,
+    evaluate,
+    explain,
+    export,
+    golden,
+    models,
+    report,
+    study,
+    train,
+    verify,
+)
 from capfilt.errors import CapfiltError, ConfigError, StorageError
 from capfilt.runtime import Terminated, peak_mib, sigterm_raises
 
@@ -17,8 +31,13 @@ VERBS: dict[str, Callable[..., None]] = {
     "bootstrap": bootstrap.bootstrap,
     "train": train.train,
     "eval": evaluate.evaluate,
+    "explain": explain.explain,
+    "export": export.export,
     "report": report.report,
     "golden": golden.golden,
+    "models": models.models,
+    "convert": convert.convert,
+    "verify": verify.verify,
     "bench": bench.bench,
     "study": study.study,
 }
@@ -65,6 +84,7 @@ def main() -> NoReturn:
     A mistake that `capfilt.errors` knows is told on one line; a bug keeps its traceback, for whoever has to mend it.
     """
     debug = os.environ.get("CAPFILT_DEBUG", "") not in ("", "0")
+    warnings.showwarning = _note
     try:
         with sigterm_raises():
             code = app(prog_name="capfilt", standalone_mode=False)  # verbs return nothing, so only typer sets a code
@@ -102,6 +122,11 @@ def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line, like an error."""
+    print("capfilt: note: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _leave(line: str, code: int) -> NoReturn:

@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 
-def golden(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds <system>/<case>/case.json.")]) -> None:
+def golden(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds <system>/<case>/case.json.")],
+    vocab: Annotated[
+        Path | None, typer.Option(envvar="CAPFILT_VOCAB", help="bert-base-uncased's vocab.txt, for tokenised text.")
+    ] = None,
+) -> None:
     """Check our numbers against reference cases.
 
     Leaves with 1 if a case fails or DIR holds none.
     """
     from capfilt.errors import CheckFailed
-    from capfilt.weights.golden import check
+    from capfilt.evaluate.golden import check
 
     count: Counter[str] = Counter()
-    for line in check(folder):
+    for line in check(folder, vocab):
         worst = "-" if line.worst is None else f"{line.worst:.1e}"
         print(f"{line.status:<13}  {line.name:<34}  {worst:>7}  {line.detail}".rstrip(), flush=True)
         count[line.status] += 1

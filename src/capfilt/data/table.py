@@ -3,7 +3,7 @@
 Shapes: M images of S x S pixels, R rows (image, text), B rows a batch, L tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from capfilt.inputs.images import normalize, to_pixels
 from capfilt.inputs.texts import clean_caption
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.pair import Batch
-from capfilt.runtime import rng
+from capfilt.runtime import derive, rng
 
 
 class Chosen:
@@ -126,9 +126,15 @@ class Unmatched:
 class Tokens:
     """Texts as one flat token array; texts that read the same, once cleaned and cut, share an id."""
 
-    def __init__(self, texts: Sequence[str], tokenizer: TextTokenizer, max_length: int):
+    def __init__(
+        self,
+        texts: Sequence[str],
+        tokenizer: TextTokenizer,
+        max_length: int,
+        clean: Callable[[str], str] = clean_caption,
+    ):
         distinct = list(dict.fromkeys(texts))
-        rows = tokenizer.encode([clean_caption(text) for text in distinct], max_length)
+        rows = tokenizer.encode([clean(text) for text in distinct], max_length)
         number: dict[bytes, int] = {}
         of_text = {t: number.setdefault(row.tobytes(), len(number)) for t, row in zip(distinct, rows, strict=True)}
         self.id = np.fromiter((of_text[t] for t in texts), dtype=np.int64, count=len(texts))
@@ -165,11 +171,47 @@ class NearMisses:
         return missed
 
 
+class Order:
+    """Which of R rows belong to a step: all of them in a fresh seeded order each epoch, `size` at a time.
+
+    A step may end one epoch and begin the next.
+    """
+
+    def __init__(self, rows: int, size: int, seed: int):
+        self.rows, self.size, self.seed = rows, size, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(size,) rows of the step, and (size,) how many came before each since the first step."""
+        positions = np.arange(step * self.size, (step + 1) * self.size)
+        epochs, places = np.divmod(positions, self.rows)
+        rows = np.concatenate([self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+        return rows, positions
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The rows in the order of an epoch. Two epochs are remembered: a step may end one and begin the next."""
+        if epoch not in self._orders:
+            self._orders = dict(list(self._orders.items())[-1:])
+            self._orders[epoch] = rng(self.seed, "order", epoch).permutation(self.rows)
+        return self._orders[epoch]
+
+
+def views(
+    pictures: Sequence[np.ndarray], px: int, augmentation: AugmentConfig | None, seeds: Sequence[tuple[object, ...]]
+) -> torch.Tensor:
+    """B pictures as the model gets them, (B, 3, px, px) normalised: each augmented by its own seed, or only resized."""
+    if augmentation is not None:
+        seen = [augment(p, px, augmentation, rng(*seed)) for p, seed in zip(pictures, seeds, strict=True)]
+    else:
+        seen = [p if p.shape[0] == px else to_pixels(p, px) for p in pictures]
+    return normalize(np.stack(seen))
+
+
 class Batches(Dataset):
     """The batch of every step, as a function of the step alone: resuming is starting at another number.
 
-    Rows come in a fresh seeded order each epoch; a batch may end one epoch and begin the next. With several ranks each
-    gets its part of the same joint batch, its texts as long as the longest of all: ranks exchange tensors of one shape.
+    With several ranks each gets its part of the same joint batch, its texts as long as the longest of all: ranks
+    exchange tensors of one shape. `prompt` is what every text is made to start with, once it is cleaned.
     """
 
     def __init__(
@@ -182,22 +224,28 @@ class Batches(Dataset):
         max_length: int = 30,
         augmentation: AugmentConfig | None = None,
         unmatched: Unmatched | None = None,
+        prompt: str = "",
     ):
         if size < 2:
             raise DataError(f"batch={size}: contrast and matching need at least 2 pairs a batch")
         self.table, self.tokenizer, self.size, self.seed = table, tokenizer, size, seed
         self.px, self.augmentation = px, augmentation
-        self.tokens = Tokens(table.texts, tokenizer, max_length)
+        self.order = Order(len(table), size, seed)
+        self.tokens = Tokens(table.texts, tokenizer, max_length, lambda text: prompt + clean_caption(text))
         self.unmatched = unmatched or Unmatched()
         self.pool = Tokens(self.unmatched.texts, tokenizer, max_length) if self.unmatched.pool else None
         self.near = NearMisses(self.tokens) if self.unmatched.near else None
         self.rank, self.world = 0, 1
-        self._orders: dict[int, np.ndarray] = {}
 
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which every row is seen once."""
         return len(self.table) / self.size
+
+    def describe(self) -> dict[str, int]:
+        """What tells these pairs from others: a checkpoint belongs to them."""
+        pool = derive(*self.unmatched.texts)
+        return {"rows": len(self.table), "texts": derive(*self.table.texts), "pool": pool}
 
     def __len__(self) -> int:
         return 2**62
@@ -205,39 +253,21 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         share = self.size // self.world
         mine = slice(self.rank * share, (self.rank + 1) * share)
-        positions = np.arange(step * self.size, (step + 1) * self.size)
-        epochs, places = np.divmod(positions, len(self.table))
-        rows = np.concatenate([self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+        rows, positions = self.order.at(step)
         text_ids = self.tokens.id[rows]
         ids, mask = self.tokenizer.pad([self.tokens.row(t) for t in text_ids])
         extra_ids, extra_mask = self._extra(text_ids, positions) or (None, None)
+        images = self.table.image[rows[mine]]
+        seeds = [(self.seed, "augment", int(position)) for position in positions[mine]]
         return Batch(
-            pixels=normalize(self._pixels(self.table.image[rows[mine]], positions[mine])),
+            pixels=views([self.table.picture(int(i)) for i in images], self.px, self.augmentation, seeds),
             ids=torch.as_tensor(ids[mine]),
             mask=torch.as_tensor(mask[mine]),
-            image_id=torch.from_numpy(self.table.image[rows[mine]]),
+            image_id=torch.from_numpy(images),
             text_id=torch.from_numpy(text_ids[mine]),
             extra_ids=None if extra_ids is None else torch.as_tensor(extra_ids[mine]),
             extra_mask=None if extra_mask is None else torch.as_tensor(extra_mask[mine]),
         )
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """The rows in the order of an epoch. Two epochs are remembered: a batch may end one and begin the next."""
-        if epoch not in self._orders:
-            self._orders = dict(list(self._orders.items())[-1:])
-            self._orders[epoch] = rng(self.seed, "order", epoch).permutation(len(self.table))
-        return self._orders[epoch]
-
-    def _pixels(self, images: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        pictures = [self.table.picture(int(i)) for i in images]
-        if self.augmentation is not None:
-            pictures = [
-                augment(picture, self.px, self.augmentation, rng(self.seed, "augment", int(p)))
-                for picture, p in zip(pictures, positions, strict=True)
-            ]
-        elif pictures[0].shape[0] != self.px:
-            pictures = [to_pixels(picture, self.px) for picture in pictures]
-        return np.stack(pictures)
 
     def _extra(self, text_ids: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Ids and mask of the unmatched texts; a row without one is all padding. None where no row has one."""

@@ -5,7 +5,7 @@ distortions sample bilinearly on a grid of 1/32 px, as the original's image libr
 same bytes.
 
 One deviation, on purpose: the original's AutoContrast turns a channel without a true black into plain white (its
-minimum wraps around in 8 bits); here the channel is stretched, as the operation means.
+minimum wraps around in 8 bits); here the channel is stretched, as the operation means. `faithful` brings it back.
 
 Shapes: H height, W width.
 """
@@ -42,11 +42,16 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """crop_min: smallest part of the area that a crop keeps, in (0, 1]; the paper uses 0.2 from scratch, 0.5 later."""
+    """How views are made.
+
+    crop_min: smallest part of the area that a crop keeps, in (0, 1]; the paper uses 0.2 from scratch, 0.5 later.
+    faithful: AutoContrast with the original's fault.
+    """
 
     crop_min: float = 0.5
     flip: bool = True
     randaugment: bool = True
+    faithful: bool = False
 
 
 def augment(image: Image.Image | np.ndarray, px: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
@@ -58,7 +63,7 @@ def augment(image: Image.Image | np.ndarray, px: int, config: AugmentConfig, rng
         for op in rng.choice(OPS, OPS_PER_IMAGE):
             if rng.random() <= OP_CHANCE:
                 sign = 1.0 if rng.random() < 0.5 else -1.0
-                pixels = distort(pixels, str(op), sign * AMOUNT.get(str(op), 0.0))
+                pixels = distort(pixels, str(op), sign * AMOUNT.get(str(op), 0.0), config.faithful)
     return pixels
 
 
@@ -85,10 +90,18 @@ def crop(image: Image.Image, box: Box, px: int, flip: bool = False) -> np.ndarra
     return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
 
 
-def distort(pixels: np.ndarray, op: str, amount: float = 0.0) -> np.ndarray:
-    """Applies one of `OPS` to (H, W, 3) uint8. amount: signed; px for translate, degrees for rotate, else a ratio."""
+def distort(pixels: np.ndarray, op: str, amount: float = 0.0, faithful: bool = False) -> np.ndarray:
+    """Applies one of `OPS` to (H, W, 3) uint8.
+
+    amount:   signed; px for translate, degrees for rotate, else a ratio.
+    faithful: AutoContrast as the original has it: a channel that is not constant and never 0 turns white.
+    """
     if op == "autocontrast":
-        return np.asarray(ImageOps.autocontrast(Image.fromarray(pixels)))
+        stretched = np.array(ImageOps.autocontrast(Image.fromarray(pixels)))
+        if faithful:
+            low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+            stretched[..., (low > 0) & (low < high)] = 255
+        return stretched
     if op == "equalize":
         return np.asarray(ImageOps.equalize(Image.fromarray(pixels)))
     if op not in AMOUNT:

@@ -94,7 +94,7 @@ def inspect(data: bytes, max_mpx: float = 64.0) -> ImageInfo:
     return ImageInfo(image.format or "", image.mode, width, height, frames, tuple(notes))
 
 
-def decode(data: bytes, max_mpx: float = 64.0) -> Image.Image:
+def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False) -> Image.Image:
     """The first frame, upright, in RGB.
 
     EXIF orientation is always applied and a broken EXIF never fails the image. Transparency lies on white, 16-bit
@@ -103,6 +103,7 @@ def decode(data: bytes, max_mpx: float = 64.0) -> Image.Image:
 
     Args:
         max_mpx: most million pixels that the header may claim (Pillow's own limit of 89 stands above it).
+        as_stored: as the original opens images: no EXIF turn, transparency dropped, Pillow's own conversion to RGB.
 
     Raises:
         ImageError: with one of the reasons in the table above.
@@ -120,6 +121,8 @@ def decode(data: bytes, max_mpx: float = 64.0) -> Image.Image:
         except Exception:  # EXIF is a note about the picture, not the picture
             turn = None
     try:
+        if as_stored:
+            return image.convert("RGB")
         upright = image if turn is None else image.transpose(turn)
         return _rgb(upright)
     except Exception as error:
@@ -131,11 +134,12 @@ def decode(data: bytes, max_mpx: float = 64.0) -> Image.Image:
 def to_pixels(image: Image.Image | np.ndarray, px: int) -> np.ndarray:
     """The original's test transform: bicubic to exactly px × px, aspect ratio not kept. (px, px, 3) uint8.
 
-    image: a picture, or its (H, W, 3) uint8 pixels. Pillow 13 resizes some tall pictures up to 3 levels differently
-    from the versions before it.
+    image: a picture, or its (H, W, 3) uint8 pixels.
     """
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    return np.array(picture.convert("RGB").resize((px, px), Image.Resampling.BICUBIC))
+    # Width first, as the original's library did: Pillow 13 begins with the height where that shrinks more.
+    narrow = picture.convert("RGB").resize((px, picture.height), Image.Resampling.BICUBIC)
+    return np.array(narrow.resize((px, px), Image.Resampling.BICUBIC))
 
 
 def normalize(pixels: np.ndarray) -> "torch.Tensor":

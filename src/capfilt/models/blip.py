@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from capfilt.blocks.attention import KeysValues
-from capfilt.blocks.med import Med, MedConfig, Role
+from capfilt.blocks.med import Med, MedConfig, Role, SpecialIds, with_first
 from capfilt.blocks.vit import Vit, VitConfig
 from capfilt.errors import ConfigError
 from capfilt.objectives.contrastive import TEMPERATURE, contrastive, enqueue, positives_on_diagonal, soft_targets
@@ -27,21 +27,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SpecialIds:
-    """Ids that steer the text transformer. [DEC] and [ENC] overwrite the [CLS] at position 0."""
-
-    pad: int = 0
-    cls: int = 101
-    sep: int = 102
-    dec: int = 30522
-    enc: int = 30523
-
-
-@dataclass(frozen=True)
 class BlipConfig:
     """What is built. `roles` says what the text transformer can do; `queue` > 0 brings the momentum twins.
 
     The captioner is a Blip that only speaks, the filter one that reads and looks, the pre-trained model does all three.
+    `prompt` is what its captions start with ("a picture of " where BLIP was tuned on COCO): given, not written.
     """
 
     vit: VitConfig = field(default_factory=VitConfig)
@@ -50,6 +40,7 @@ class BlipConfig:
     embed: int = 256
     roles: tuple[Role, ...] = ("read", "look", "speak")
     queue: int = 57600
+    prompt: str = ""
 
     def with_words(self, tokenizer: "TextTokenizer") -> "BlipConfig":
         """The same sizes with a tokenizer's vocabulary and ids."""
@@ -172,10 +163,11 @@ class Blip(nn.Module):
 
     # ---- abilities, tensors in, tensors out ---------------------------------------------------------------------
 
-    def image_vec(self, image: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
-        """Image tokens → unit vectors."""
+    def image_vec(self, image: Float[Tensor, "b *f n d"]) -> Float[Tensor, "b e"]:
+        """Image tokens → unit vectors; of clips of F frames the mean over their frames."""
         with exact(image):
-            return F.normalize(self.image_proj(image[:, 0].float()), dim=-1)
+            vec = self.image_proj(image[..., 0, :].float())
+            return F.normalize(vec if vec.ndim == 2 else vec.mean(dim=1), dim=-1)
 
     def text_vec(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Texts that start with [CLS] → unit vectors."""
@@ -189,9 +181,14 @@ class Blip(nn.Module):
         mask: Int[Tensor, "r l"],
         own: list[KeysValues],
         far: list[KeysValues] | None = None,
+        marked: bool = True,
     ) -> Float[Tensor, "r 2"]:
-        """Texts against projected images → logits of (no match, match). Row to image: see `CrossAttention.forward`."""
-        seen = self.text.look(self._with_first(ids, "enc"), mask, own, far, first_only=True)[:, 0]
+        """Texts against projected images → logits of (no match, match). Row to image: see `CrossAttention.forward`.
+
+        marked: [ENC] takes the place of [CLS], as in training.
+        """
+        ids = with_first(ids, self.config.special.enc) if marked else ids
+        seen = self.text.look(ids, mask, own, far, first_only=True)[:, 0]
         with exact(seen):
             return self.match_head(seen.float())
 
@@ -315,7 +312,7 @@ class Blip(nn.Module):
     def lm(self, batch: Batch, kv: list[KeysValues], objective: Objective, ranks: Ranks) -> Tensor:
         """Say the text about its own image."""
         labels = next_labels(batch.ids, batch.mask, objective.prompt)
-        states = self.text.speak(self._with_first(batch.ids, "dec")[:, :-1], batch.mask[:, :-1], kv)
+        states = self.text.speak(with_first(batch.ids, self.config.special.dec)[:, :-1], batch.mask[:, :-1], kv)
         if states.device.type == "cpu" and objective.smoothing_rule == "modern":
             counted = labels != IGNORED  # word logits only where they count
             states, labels = states[counted], labels[counted]
@@ -341,10 +338,6 @@ class Blip(nn.Module):
         own = dict(self.named_parameters())
         twins = self.twins.named_parameters() if self.twins is not None else ()
         return [(twin, own[name].detach()) for name, twin in twins]
-
-    def _with_first(self, ids: Tensor, role: Literal["enc", "dec"]) -> Tensor:
-        first = torch.full_like(ids[:, :1], getattr(self.config.special, role))
-        return torch.cat((first, ids[:, 1:]), dim=1)
 
 
 def exact(x: Tensor) -> torch.autocast:

@@ -1,6 +1,6 @@
 """Language modelling: the text, word by word, given what is seen (BLIP §3.2).
 
-Shapes: T predicted positions, V words.
+Shapes: T predicted positions, R texts of M predicted positions, V words.
 """
 
 from typing import Literal
@@ -40,3 +40,24 @@ def next_token(
         return total / (count if count is not None else (labels != IGNORED).sum().clamp(min=1))
     hard = F.cross_entropy(logits, labels, ignore_index=IGNORED)
     return (1 - smoothing) * hard - smoothing * logits.log_softmax(dim=-1).mean(dim=-1).mean()
+
+
+def text_losses(
+    logits: Float[Tensor, "r m v"],
+    labels: Int[Tensor, "r m"],
+    smoothing: float = 0.1,
+    rule: SmoothingRule = "modern",
+) -> Float[Tensor, "r"]:
+    """Label-smoothed cross-entropy of each text, summed over its positions (BLIP's answers, §5.4).
+
+    Minus this is a text's score where candidates are ranked; with smoothing 0 that is its log-probability. `rule` as in
+    `next_token`: under `torch110` every ignored position adds its share of the smoothing, so that a text's loss grows
+    with its padding.
+    """
+    logits = logits.float()
+    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing, reduction="none")
+    each = each.view(labels.shape)
+    if rule == "torch110":
+        uniform = -smoothing * logits.log_softmax(dim=-1).mean(dim=-1)
+        each = each + uniform.masked_fill(labels != IGNORED, 0.0)
+    return each.sum(dim=1)

@@ -1,6 +1,6 @@
-"""From scores of the next word to a chosen one: penalty, ban, top-k and nucleus filter, and a draw without a generator.
+"""From scores of the next word to a chosen one: penalty, bans, top-k, nucleus filter, and a draw without a generator.
 
-Shapes: R texts, S ids said so far, V words, K words left by top-k.
+Shapes: R texts, S ids said so far, V words, K words left by top-k, or sequences, N ids of a sequence.
 """
 
 import math
@@ -22,7 +22,40 @@ def penalised(scores: Float[Tensor, "r v"], seen: Int[Tensor, "r s"], penalty: f
 
 def without(scores: Float[Tensor, "r v"], word: int) -> Float[Tensor, "r v"]:
     """The same scores with one word made impossible."""
-    return scores.index_fill(1, torch.tensor([word], device=scores.device), -math.inf)
+    scores = scores.clone()
+    scores[:, word] = -math.inf
+    return scores
+
+
+def unrepeated(scores: Float[Tensor, "r v"], seen: Int[Tensor, "r s"], size: int) -> Float[Tensor, "r v"]:
+    """Makes every word impossible that would write `size` ids in a row for the second time."""
+    if seen.shape[1] < size:
+        return scores
+    rows = seen.unfold(1, size, 1)
+    again = (rows[..., :-1] == _last(seen, size - 1)).all(dim=-1)
+    return _barred(scores, rows[..., -1], again)
+
+
+def unsaid(
+    scores: Float[Tensor, "r v"], said: Int[Tensor, "r s"], sequences: Int[Tensor, "k n"]
+) -> Float[Tensor, "r v"]:
+    """Makes the last id of each sequence impossible where the ids before it have just been said."""
+    size = sequences.shape[1]
+    if said.shape[1] < size - 1:
+        return scores
+    begun = (_last(said, size - 1) == sequences[:, :-1]).all(dim=-1)
+    return _barred(scores, sequences[:, -1].expand(len(said), -1), begun)
+
+
+def _last(ids: Tensor, count: int) -> Tensor:
+    """The last `count` ids of each row, (R, 1, count)."""
+    return ids[:, None, ids.shape[1] - count :]
+
+
+def _barred(scores: Tensor, words: Tensor, where: Tensor) -> Tensor:
+    """Makes words[r, i] impossible in row r if where[r, i]; a word may stand there twice, barred once and once not."""
+    most = torch.where(where, -math.inf, math.inf).to(scores.dtype)
+    return scores.scatter_reduce(1, words, most, "amin")
 
 
 def nucleus(

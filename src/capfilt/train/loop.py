@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from capfilt.config import fingerprint, to_dict
-from capfilt.data.table import Batches
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, storage_errors, write_json, write_text
-from capfilt.models.blip import Blip, Objective
+from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.objectives.contrastive import alpha_at
 from capfilt.progress import Progress
 from capfilt.ranks import ALONE, Ranks
@@ -25,6 +24,7 @@ from capfilt.runtime import Terminated, derive, device, generator
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
 from capfilt.train.schedule import Schedule
 from capfilt.weights import store
+from capfilt.weights.store import Model
 
 NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile")  # settings that no result depends on
 
@@ -68,20 +68,49 @@ class TrainConfig:
             raise ConfigError(f"betas={self.betas}: two numbers in [0, 1)")
 
 
+@runtime_checkable
+class StepBatches(Protocol):
+    """The batch of every step as a function of the step alone.
+
+    size:        rows of the joint batch of all ranks.
+    rank, world: which share of it this process gets; `fit` sets them.
+    """
+
+    size: int
+    rank: int
+    world: int
+    tokenizer: TextTokenizer
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which every row is seen once."""
+        ...
+
+    def describe(self) -> dict[str, int]:
+        """What tells this data from other data: a checkpoint belongs to it."""
+        ...
+
+    def __getitem__(self, step: int, /) -> Any:
+        """This rank's part of the step's batch; it has `to(device)`."""
+        ...
+
+
 class NotFinite(CheckFailed):
     """A loss became NaN or infinite."""
 
 
 def fit(
-    model: Blip,
-    batches: Batches,
-    objective: Objective,
+    model: Model,
+    batches: StepBatches,
+    objective: Any,
     config: TrainConfig,
     out: Path,
     stage: str,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Trains `model` in place to `config.steps`, resuming from `out` where it stopped; a finished run is only loaded.
+
+    objective: what the model's `losses` takes; where it has no `alpha`, none of the ramp above.
 
     Writes `metrics.jsonl` as it goes, `checkpoint.safetensors` while it runs, and at the end the model and `done.json`,
     which is returned. SIGTERM and Ctrl-C save a checkpoint before they end the process.
@@ -117,7 +146,7 @@ class _Run:
     """The state of one run and what moves it on."""
 
     def __init__(
-        self, model: Blip, batches: Batches, objective: Objective, config: TrainConfig, out: Path, ranks: Ranks
+        self, model: Model, batches: StepBatches, objective: Any, config: TrainConfig, out: Path, ranks: Ranks
     ):
         if config.batch != batches.size or config.batch % ranks.world:
             raise ConfigError(
@@ -148,16 +177,12 @@ class _Run:
             fused=True,
         )
         run = {k: v for k, v in to_dict(config).items() if k not in NEUTRAL}
-        data = {
-            "rows": len(batches.table),
-            "texts": derive(*batches.table.texts),
-            "pool": derive(*batches.unmatched.texts),
-        }
+        built = {k: v for k, v in to_dict(model.config).items() if (k, v) != ("prompt", "")}  # as before it came
         self.fingerprint = fingerprint(
-            {"model": to_dict(model.config), "objective": to_dict(objective), "train": run, "data": data}
+            {"model": built, "objective": to_dict(objective), "train": run, "data": batches.describe()}
         )
         self.losses = torch.compile(model.losses) if config.compile else model.losses
-        self.autocast = self._autocast()
+        self.autocast = self._autocast(wide=model.config.vit.width >= 512)
         self.saved = self.begun = time.monotonic()
 
     def loader(self) -> Iterator:
@@ -165,7 +190,7 @@ class _Run:
         start, end = self.step * self.config.accumulate, self.config.steps * self.config.accumulate
         workers = self.config.workers
         yield from DataLoader(
-            self.batches,
+            cast("Dataset[Any]", self.batches),
             batch_size=None,
             sampler=range(start, end),
             num_workers=workers,
@@ -181,7 +206,7 @@ class _Run:
         uniform = torch.rand(2, config.batch, generator=generator(config.seed, "negatives", self.step, micro))
         uniform = uniform.chunk(self.ranks.world, dim=1)[self.ranks.rank]
         ramp = round(config.alpha_epochs * self.batches.steps_per_epoch / config.accumulate)
-        alpha = alpha_at(self.step, ramp, self.objective.alpha)
+        alpha = alpha_at(self.step, ramp, getattr(self.objective, "alpha", 0.0))
         with self.autocast:
             found = self.losses(batch.to(self.device), self.objective, alpha, uniform.to(self.device), self.ranks)
         (torch.stack(list(found.values())).sum() / config.accumulate).backward()
@@ -260,10 +285,9 @@ class _Run:
         self.ranks.barrier()
         return done
 
-    def _autocast(self):
+    def _autocast(self, wide: bool):
         precision = self.config.precision
         if precision == "auto":
-            wide = self.model.config.vit.width >= 512
             fast = self.device.type == "cuda" or (wide and torch.backends.mkldnn.is_available() and _cpu_has_bf16())
             precision = "bf16" if fast else "fp32"
         if precision == "fp32":

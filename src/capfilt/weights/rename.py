@@ -1,7 +1,8 @@
 """The rename engine: one literal table a layout, read in both directions, and nothing passes unnamed.
 
 A table maps a foreign key pattern to the own tensor it fills, to a part of one, or to None (dropped on purpose).
-`*` stands for one dotted segment; the n-th `*` of the foreign pattern is the n-th `*` of the own one.
+`*` stands for one dotted segment, `**` for any number of them; the n-th of the foreign pattern is the n-th of the own
+one. The first pattern that fits a foreign key decides.
 """
 
 import re
@@ -60,7 +61,9 @@ def to_own(
 ) -> dict[str, Tensor]:
     """Foreign tensors under our names, fused, in the shapes and dtypes of `own`.
 
-    own:    the state of the model to be filled; its values are not read.
+    What is neither fused nor of another dtype is handed on as it is, so a file that is mapped is not copied.
+
+    own:    the state of the model to be filled; its values are not read, it may be on the meta device.
     where:  what is being loaded, for the message.
     resize: let position tables of another grid through, resized.
 
@@ -81,7 +84,7 @@ def to_own(
         if len(blocks) == of:
             filled[key] = torch.cat([blocks[i] for i in range(of)]) if of > 1 else blocks[0]
         elif not blocks and key in layout.fresh:
-            filled[key] = torch.full_like(tensor, layout.fresh[key])
+            filled[key] = torch.full(tensor.shape, layout.fresh[key], dtype=tensor.dtype)
         else:
             wrong.append(f"missing {key}" + (f" ({len(blocks)} of its {of} parts are there)" if blocks else ""))
     if wrong:
@@ -109,6 +112,24 @@ def to_foreign(own: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return out
 
 
+def own_shapes(foreign: Mapping[str, Tensor], layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Own key → shape of a foreign tensor that goes there: what the sizes of an unknown model are read from."""
+    found = ((_find(name, layout.rules), tensor) for name, tensor in foreign.items())
+    return {at[1].key: tuple(tensor.shape) for at, tensor in found if at is not None and at[1] is not None}
+
+
+def fitting(name: str, patterns: Mapping[str, str | None]) -> str | None:
+    """What the first pattern that fits a name says, `*` filled in; None where that says None.
+
+    Raises KeyError where none fits.
+    """
+    for pattern, other in patterns.items():
+        match = _compiled(pattern).fullmatch(name)
+        if match:
+            return None if other is None else _fill(other, match.groups())
+    raise KeyError(name)
+
+
 def _place(name: str, tensor: Tensor, to: To, own: Mapping[str, Tensor], parts: dict, resize: bool) -> list[str]:
     """Puts one foreign tensor where it belongs; returns what is wrong with it."""
     if to.key not in own:
@@ -125,9 +146,9 @@ def _place(name: str, tensor: Tensor, to: To, own: Mapping[str, Tensor], parts: 
         return [f"{name} is {tuple(tensor.shape)}, {to.key} takes {shape}"]
     tensor = tensor.to(want.dtype)
     blocks = parts.setdefault(to.key, {})
-    if to.part in blocks and not tensor.is_meta and not torch.equal(blocks[to.part], tensor):
+    tied = blocks.setdefault(to.part, tensor)
+    if tied is not tensor and not tensor.is_meta and not torch.equal(tied, tensor):
         return [f"{name} should equal the tensor it is tied to ({to.key})"]
-    blocks[to.part] = tensor
     return []
 
 
@@ -156,9 +177,9 @@ def _blocks(key: str, rules: Rules) -> int:
 
 def _fill(pattern: str, segments: tuple[str, ...]) -> str:
     rest = iter(segments)
-    return re.sub(r"\*", lambda _: next(rest), pattern)
+    return re.sub(r"\*+", lambda _: next(rest), pattern)
 
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(r"([^.]+)".join(map(re.escape, pattern.split("*"))))
+    return re.compile(re.escape(pattern).replace(r"\*\*", "(.+)").replace(r"\*", "([^.]+)"))

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from capfilt.errors import DataError
+from capfilt.evaluate.replay.case import Case, Outputs
+from capfilt.evaluate.replay.forward import gradients
 from capfilt.models.blip import RETRIEVAL, Blip, Compared, Objective
 from capfilt.objectives.language import SmoothingRule
 from capfilt.pair import Batch
 from capfilt.ranks import Ranks
 from capfilt.weights.convert import official
 from capfilt.weights.rename import Layout, to_foreign
-from capfilt.weights.replay.case import Case
-from capfilt.weights.replay.forward import Outputs, gradients
 from capfilt.weights.store import load_tensors, save_tensors
 
 LOSSES = {"itc": "loss_ita", "itm": "loss_itm", "lm": "loss_lm"}

@@ -3,20 +3,24 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from capfilt.blocks.med import MedConfig, Role
+from capfilt.blocks.med import MedConfig, Role, SpecialIds
 from capfilt.blocks.vit import VitConfig
 from capfilt.errors import DataError
 from capfilt.files import read_json
-from capfilt.models.blip import Blip, BlipConfig, SpecialIds
+from capfilt.models.blip import BlipConfig
 from capfilt.objectives.language import SmoothingRule
 from capfilt.weights.rename import Layout, to_foreign, to_own
 from capfilt.weights.store import load_tensors
 
+Outputs = dict[str, Tensor]
+Model = TypeVar("Model", bound=nn.Module)
+
+VOCABULARIES = ("vocab.txt", "bert-base-uncased-vocab.txt")
 RULES: tuple[SmoothingRule, ...] = ("modern", "torch110")
 LATER = "io_torch112.safetensors"  # what differs where ignored labels are left out of the smoothing (pytorch#73205)
 
@@ -39,9 +43,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class Case:
-    """A case folder. Everything is read when it is first asked for, so a broken file fails where it is needed."""
+    """A case folder. Everything is read when it is first asked for, so a broken file fails where it is needed.
+
+    vocab: the BERT vocabulary that texts are tokenised with; None is one of VOCABULARIES at or above the folder.
+    """
 
     folder: Path
+    vocab: Path | None = None
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -51,7 +59,7 @@ class Case:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Inputs and outputs, half precision widened."""
-        return _widened(load_tensors(self.folder / "io.safetensors"))
+        return widened(load_tensors(self.folder / "io.safetensors"))
 
     @property
     def rules(self) -> tuple[SmoothingRule, ...]:
@@ -64,7 +72,7 @@ class Case:
         tolerances, norms, momentum = (dict(self.about.get(name, {})) for name in names)
         outputs = {k: v for k, v in self.tensors.items() if k.startswith("out.")}
         if rule == "modern":
-            outputs |= _widened(load_tensors(self.folder / LATER))
+            outputs |= widened(load_tensors(self.folder / LATER))
             tolerances |= self.about["tolerances_atol_torch112"]
             norms |= self.about.get("grad_norms_torch112", {})
             momentum |= self.about.get("momentum_after_torch112", {})
@@ -89,40 +97,54 @@ class Case:
         found = Case(self.folder.parent / source).weights() if source else {}
         own = self.folder / "weights.safetensors"
         if own.exists() or not source:
-            found |= _widened(load_tensors(own))
+            found |= widened(load_tensors(own))
         return found | {alias: found[name] for alias, name in self.about.get("aliases", {}).items()}
 
-    def config(self, *roles: Role, queue: int = 0, px: int | None = None) -> BlipConfig:
-        """The sizes of the case as one of our configs, with these roles; `px` overrides the image size."""
-        c, ids = self.about["config"], self.about["config"]["special_ids"]
-        width = c["vision_width"]
-        return BlipConfig(
-            VitConfig(
-                px=px or c["image_size"],
-                patch=c["patch_size"],
-                width=width,
-                depth=c["vision_depth"],
-                heads=c["vision_heads"],
-                mlp=round(width * c["vision_mlp_ratio"]),
-                eps=c["vision_layer_norm_eps"],
-            ),
-            MedConfig(
-                vocab=c["vocab_size"],
-                width=c["hidden_size"],
-                depth=c["num_hidden_layers"],
-                heads=c["num_attention_heads"],
-                mlp=c["intermediate_size"],
-                positions=c["max_position_embeddings"],
-                eps=c["text_layer_norm_eps"],
-                dropout=0.0,
-            ),
-            SpecialIds(ids["pad"], ids["cls"], ids["sep"], ids["dec_bos"], ids["enc"]),
-            embed=c["embed_dim"],
-            roles=roles,
-            queue=queue,
+    def vocabulary(self) -> Path | None:
+        """The vocabulary that was given, else the nearest of the usual names."""
+        above = (self.folder.resolve(), *self.folder.resolve().parents)
+        near = (folder / name for folder in above for name in VOCABULARIES)
+        return self.vocab or next((path for path in near if path.is_file()), None)
+
+    @property
+    def special(self) -> SpecialIds:
+        """The ids of the marks."""
+        ids = self.about["config"]["special_ids"]
+        return SpecialIds(ids["pad"], ids["cls"], ids["sep"], ids["dec_bos"], ids["enc"])
+
+    def vit(self, px: int | None = None) -> VitConfig:
+        """The sizes of the vision tower; `px` overrides the image size."""
+        c = self.about["config"]
+        return VitConfig(
+            px=px or c["image_size"],
+            patch=c["patch_size"],
+            width=c["vision_width"],
+            depth=c["vision_depth"],
+            heads=c["vision_heads"],
+            mlp=round(c["vision_width"] * c["vision_mlp_ratio"]),
+            eps=c["vision_layer_norm_eps"],
         )
 
-    def fill(self, model: Blip, layout: Layout, part: str = "") -> Blip:
+    def text(self) -> MedConfig:
+        """The sizes of the text transformers."""
+        c = self.about["config"]
+        return MedConfig(
+            vocab=c["vocab_size"],
+            width=c["hidden_size"],
+            depth=c["num_hidden_layers"],
+            heads=c["num_attention_heads"],
+            mlp=c["intermediate_size"],
+            positions=c["max_position_embeddings"],
+            eps=c["text_layer_norm_eps"],
+            dropout=0.0,
+        )
+
+    def config(self, *roles: Role, queue: int = 0) -> BlipConfig:
+        """A Blip of the case's sizes with these roles."""
+        embed = self.about["config"]["embed_dim"]
+        return BlipConfig(self.vit(), self.text(), self.special, embed=embed, roles=roles, queue=queue)
+
+    def fill(self, model: Model, layout: Layout, part: str = "") -> Model:
         """Loads the case's weights into `model`, strictly.
 
         Weights borrowed from a sibling may be of a larger model; only names that the layout has are taken from it.
@@ -135,5 +157,6 @@ class Case:
         return model
 
 
-def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Half precision as single: what is stored is exact in either."""
     return {name: x.float() if x.dtype == torch.float16 else x for name, x in tensors.items()}

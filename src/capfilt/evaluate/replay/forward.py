@@ -1,70 +1,30 @@
-"""What the towers, the matcher and the speaker compute without a training step, and the layouts of the real sizes."""
+"""What the vision tower, the matcher and the captioner compute without a step of the optimiser."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from capfilt.blocks.attention import mask_bias, merge_heads, split_heads
-from capfilt.blocks.med import Role
+from capfilt.blocks.med import with_first
 from capfilt.blocks.vit import Vit, resize_positions
 from capfilt.errors import DataError
-from capfilt.files import read_json
-from capfilt.models.blip import CAPTIONING, PRESETS, Blip
+from capfilt.evaluate.replay.case import Case, Outputs
+from capfilt.evaluate.replay.spoken import captions
+from capfilt.models.blip import CAPTIONING, Blip
 from capfilt.objectives.language import IGNORED, SmoothingRule
 from capfilt.pair import Batch
+from capfilt.predict.explain import laid_open
 from capfilt.weights.convert import official
 from capfilt.weights.rename import Layout, to_foreign, to_own, under
-from capfilt.weights.replay.case import Case
 
-Outputs = dict[str, Tensor]
 TOWER_ALONE = Layout("official vision tower", under("visual_encoder.", "", official.VIT))
-BUILT: dict[str, tuple[Layout, tuple[Role, ...], bool]] = {  # class of the original → our layout, roles, twins
-    "BLIP_Pretrain": (official.PRETRAIN, ("read", "look", "speak"), True),
-    "BLIP_Decoder": (official.CAPTIONER, ("speak",), False),
-    "BLIP_Retrieval": (official.RETRIEVAL, ("read", "look"), True),
-    "BLIP_ITM": (official.ITM, ("read", "look"), False),
-}
-
-
-def layouts(case: Case) -> Iterator[tuple[str, str | None]]:
-    """(layout, what is wrong with it or None) of every layout at real size that we have a table for."""
-    for name, entry in read_json(case.folder / "layouts.json").items():
-        kind, _, size = name.partition("/")
-        if kind in BUILT and size in PRESETS:
-            yield name, _layout_fault(kind, size, entry)
-
-
-def _layout_fault(kind: str, size: str, entry: dict) -> str | None:
-    layout, roles, twins = BUILT[kind]
-    preset = PRESETS[size]
-    vit = dataclasses.replace(preset.vit, px=entry["image_size"])
-    config = dataclasses.replace(preset, vit=vit, roles=roles, queue=preset.queue if twins else 0)
-    with torch.device("meta"):  # names and shapes only
-        model = Blip(config)
-        foreign = {}
-        for key, shape in entry["keys"].items():
-            whole = bool(shape) and shape[-1] == "int64"
-            foreign[key] = torch.empty(shape[:-1] if whole else shape, dtype=torch.int64 if whole else torch.float32)
-    to_own(foreign, layout, model.state_dict(), f"{kind}/{size}")
-    back = {k: tuple(v.shape) for k, v in to_foreign(model.state_dict(), layout).items()}
-    want = {k: tuple(v.shape) for k, v in foreign.items() if not k.endswith("position_ids")}
-    wrong = [k for k in {*back, *want} if back.get(k) != want.get(k)]
-    if wrong:
-        return f"written in this layout {sorted(wrong)} differ"
-    trained = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and n not in layout.fresh)
-    if trained != entry["unique_trainable_parameters"]:
-        return f"{trained} trained parameters, the original has {entry['unique_trainable_parameters']}"
-    return None
 
 
 @torch.no_grad()
 def vit(case: Case, rule: SmoothingRule) -> Outputs:
     """Tokens, residual streams, and the tower at other image sizes."""
     stored = case.weights()
-    tower = Vit(case.config("read").vit)
+    tower = Vit(case.vit())
     tower.load_state_dict(to_own(stored, TOWER_ALONE, tower.state_dict(), case.folder.name))
     pixels = case.given("image")
     x = torch.cat((tower.cls.expand(len(pixels), -1, -1), tower.stem(pixels)), dim=1) + tower.positions
@@ -77,7 +37,7 @@ def vit(case: Case, rule: SmoothingRule) -> Outputs:
     for name, px in case.about["sizes"].items():
         if name == "native":
             continue
-        other = Vit(case.config("read", px=px).vit)
+        other = Vit(case.vit(px))
         other.load_state_dict(to_own(stored, TOWER_ALONE, other.state_dict(), case.folder.name, resize=True))
         found[f"out.pos_embed_{name}"] = resize_positions(tower.positions, other.config.tokens)
         found[f"out.tokens_{name}"] = other(case.given(f"image_{name}"))
@@ -92,7 +52,7 @@ def retrieval_itm(case: Case, rule: SmoothingRule) -> Outputs:
         image = model.vit(pixels)
         kv = model.text.project(image)
         image_vec, text_vec = model.image_vec(image), model.text_vec(ids, mask)
-        enc = _first(ids, model.config.special.enc)
+        enc = with_first(ids, model.config.special.enc)
         alone = case.given("fe_input_ids")
         ones = torch.ones_like(alone)
         first = [(k[:1], v[:1]) for k, v in kv]
@@ -108,13 +68,9 @@ def retrieval_itm(case: Case, rule: SmoothingRule) -> Outputs:
             "out.itm_enc_matrix": _match_matrix(model, ids, mask, image),
             "out.fe_image": model.vit(pixels[:1]),
             "out.fe_text": model.text.read(alone, ones),
-            "out.fe_multimodal": model.text.look(_first(alone, model.config.special.enc), ones, first),
+            "out.fe_multimodal": model.text.look(with_first(alone, model.config.special.enc), ones, first),
         }
     return found | _attention_map(case, model, image) | _rerank(case, model)
-
-
-def _first(ids: Tensor, special: int) -> Tensor:
-    return torch.cat((torch.full_like(ids[:, :1], special), ids[:, 1:]), dim=1)
 
 
 def _match_matrix(model: Blip, ids: Tensor, mask: Tensor, image: Tensor) -> Tensor:
@@ -125,26 +81,11 @@ def _match_matrix(model: Blip, ids: Tensor, mask: Tensor, image: Tensor) -> Tens
 
 
 def _attention_map(case: Case, model: Blip, image: Tensor) -> Outputs:
-    """Where one layer's words look, and how the match logit hangs on it; by the layer's own parts."""
-    mask = case.given("attention_mask")
-    x = model.text.embed(_first(case.given("input_ids"), model.config.special.enc))
-    bias, kv = mask_bias(mask, False, x.dtype), model.text.project(image)
-    probabilities = x.new_zeros(0)
-    layers: Any = model.text.layers  # a ModuleList forgets what it holds
-    for i, layer in enumerate(layers):
-        x = layer.attended(x, bias, False)
-        if i != case.about["xattn_layer"]:
-            x = layer.rest(x, kv[i])
-            continue
-        cross = layer.cross
-        (k, v), q = kv[i], split_heads(cross.q(x), cross.heads)
-        probabilities = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
-        probabilities.retain_grad()
-        x = layer.cross_norm(x + cross.out(merge_heads(probabilities @ v)))
-        x = layer.rest(x, None)
-    model.match_head(x[:, 0])[:, 1].sum().backward()
-    assert probabilities.grad is not None
-    return {"out.xattn_map": probabilities.detach(), "out.xattn_grad": probabilities.grad}
+    """Where one layer's words look, and how the match logit hangs on it."""
+    ids, mask = with_first(case.given("input_ids"), model.config.special.enc), case.given("attention_mask")
+    states, looked = laid_open(model.text, ids, mask, model.text.project(image), case.about["xattn_layer"])
+    (grad,) = torch.autograd.grad(model.match_head(states[:, 0])[:, 1].sum(), looked)
+    return {"out.xattn_map": looked.detach(), "out.xattn_grad": grad}
 
 
 @torch.no_grad()
@@ -168,7 +109,7 @@ def _rerank(case: Case, model: Blip) -> Outputs:
 
 
 def captioner(case: Case, rule: SmoothingRule) -> Outputs:
-    """The language loss with its gradients, and the logits of spoken words."""
+    """The language loss with its gradients, the logits of spoken words, and texts of its own."""
     model = case.fill(Blip(case.config("speak")), official.CAPTIONER)
     ids, mask = case.given("lm_input_ids"), case.given("lm_attention_mask")
     # The fine-tuning classes of the original never train the row that padding looks up; seen under its loss rule only.
@@ -193,6 +134,7 @@ def captioner(case: Case, rule: SmoothingRule) -> Outputs:
         start = case.given("prompt_ids")
         begun = model.text.word_logits(model.text.speak(start, torch.ones_like(start), kv))
         best = logits.topk(case.tensors["out.logits_top5"].shape[-1])
+    found |= captions(case, model.eval())
     return found | {
         "out.logits_cols": logits[..., columns],
         "out.logits_lse": logits.logsumexp(dim=-1),
@@ -203,7 +145,7 @@ def captioner(case: Case, rule: SmoothingRule) -> Outputs:
     }
 
 
-def gradients(model: Blip, layout: Layout, run: str = "") -> Outputs:
+def gradients(model: nn.Module, layout: Layout, run: str = "") -> Outputs:
     """Every gradient as `out.[run.]grad.<foreign name>`; zeros where none flowed, as in the twins."""
     grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
     prefix = f"out.{run}.grad." if run else "out.grad."

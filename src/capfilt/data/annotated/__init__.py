@@ -1,0 +1,1 @@
+"""Readers of the official annotation files, one file a data set; all give the records of `data.annotations`."""
