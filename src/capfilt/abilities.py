@@ -45,7 +45,7 @@ class Answer:
 
     confidence: in [0, 1]: the answer's own probability where it was generated; among the candidates judged in full
                 where it was chosen.
-    score:      its log-probability, summed over its tokens.
+    score:      its log-probability, summed over its tokens; of a reply the logit that it is right.
     others:     (answer, confidence) of the runners-up, best first.
     error:      why there is none, where the image could not be used; then the rest is empty.
     """

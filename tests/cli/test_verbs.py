@@ -63,6 +63,42 @@ def test_eval_as_a_table_and_as_json(capfilt, below):
     assert json.loads(out) == below.scores
 
 
+def test_eval_of_a_task(capfilt, monkeypatch, tmp_path):
+    measuring = importlib.import_module("capfilt.recipes.measuring")
+    numbers = {"cider": 0.5, "rows": 9, "in-domain": {"cider": 0.25, "rows": 4}, "kept_back": 2}
+    found = {"numbers": numbers, "unread": {"empty": 3}, "predictions": "captions.json"}
+    asked = []
+    monkeypatch.setattr(measuring, "measure", lambda *given: asked.append(given) or found)
+    flags = ["--images", "i", "--candidates", "c", "--extra", "spice", "--set", "split=val", "--out", str(tmp_path)]
+    code, out, _ = capfilt("eval", "own/model", "--task", "video-qa", "--data", "a", "--data", "b", *flags)
+    model, task, files, folder, sets = asked[0]
+    assert (code, model, task, folder) == (0, "own/model", "video-qa", tmp_path)
+    assert (files.data, files.images) == (("a", "b"), "i")
+    assert sets == ["split=val", 'kind.extras=["spice"]', 'kind.candidates="c"']
+    rows = [row.split() for row in out.splitlines() if row.strip()]
+    assert rows[0] == ["measure", "overall", "in-domain"] and ["cider", "0.5", "0.25"] in rows
+    tail = ["left out: 3 empty", "the truth of 2 rows is kept back: predictions only", str(tmp_path / "captions.json")]
+    assert out.splitlines()[-3:] == tail
+    assert json.loads(capfilt("eval", "m", "--task", "vqa", "--data", "a", "--json")[1]) == found
+
+
+def test_eval_mistakes_are_one_line(capfilt, below):
+    code, _, err = capfilt("eval", "runs/x", "--set", "split=val")
+    assert code == 2 and "--set and --out belong to --task" in err
+    code, _, err = capfilt("eval", "runs/x", "--task", "talk")
+    assert code == 2 and "video-retrieval" in err
+    code, _, err = capfilt("eval", "runs/x", "--pairs", "p", "--data", "q")
+    assert code == 2 and "--pairs is given 2 times" in err
+    assert below.asked == []
+
+
+def test_eval_without_a_model_or_rows(capfilt, tmp_path):
+    code, _, err = capfilt("eval", str(tmp_path / "gone"), "--task", "caption", "--data", "x.json")
+    assert code == 4 and err.count("\n") == 1 and "no such file or folder" in err
+    code, _, err = capfilt("eval", str(tmp_path), "--task", "caption")
+    assert code == 2 and "nothing to measure with; give --data" in err
+
+
 def test_eval_has_a_column_a_model(capfilt, below):
     below.scores = {"before": {"r1": 0.25, "extra": 3}, "after": {"r1": 0.5, "extra": None}}
     rows = [row.split() for row in capfilt("eval", "runs/x")[1].splitlines() if row.strip()]
@@ -99,6 +135,7 @@ def test_golden_fails_on_one_case_or_none(capfilt, below):
 CALLED = {
     "capfilt.bootstrap.rounds:bootstrap": ("config", "out", ("noisy",), "ranks"),
     "capfilt.bootstrap.measure:evaluate_run": ("run", None, []),
+    "capfilt.recipes.measuring:measure": ("model", "task", "files", "out", []),
     "capfilt.bootstrap.rounds:rewrite_report": ("run",),
     "capfilt.recipes:run": ("name", "out", [], "pairs", "human", "test"),
     "capfilt.recipes:tune": ("name", "out", [], ["data"], ["val"], "images", "init"),

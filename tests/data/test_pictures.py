@@ -1,10 +1,10 @@
-"""Named files become one array, once; what cannot be read is said by name."""
+"""Named files become one array, once, of pictures or of clips; what cannot be read is said by name."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from capfilt.data.pictures import open_album
+from capfilt.data.pictures import open_album, open_clips
 from capfilt.errors import ConfigError, DataError
 from capfilt.inputs.images import decode, to_pixels
 
@@ -32,6 +32,13 @@ def test_pictures_go_by_their_files_names(files, tmp_path):
     assert len(album.failed) == 2
 
 
+def test_what_is_no_file_costs_one_row(files, tmp_path):
+    odd = [str(tmp_path), "a\0b.png", "x" * 300]
+    album = open_album([*odd, files[0]], tmp_path / "out", 8, workers=1)
+    assert list(album.place) == files[:1]
+    assert [album.failed[name].partition(":")[0] for name in odd] == ["unreadable"] * 3
+
+
 def test_a_second_call_only_maps(files, tmp_path, monkeypatch):
     first = open_album(files, tmp_path / "out", 16, workers=1)
     monkeypatch.setattr("capfilt.data.pictures.Decoders", None)
@@ -45,6 +52,24 @@ def test_a_second_call_only_maps(files, tmp_path, monkeypatch):
 
 
 def test_nothing_to_see_is_one_line(tmp_path):
-    with pytest.raises(DataError, match=r"none of 1 images can be read; the first, .*gone.png: missing_file"):
+    with pytest.raises(DataError, match=r"none of 1 files can be read; the first, .*gone.png: missing_file"):
         open_album([str(tmp_path / "gone.png")], tmp_path / "out", 8, workers=1)
-    assert not (tmp_path / "out" / "album.json").exists()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_clips_of_frame_folders(files, tmp_path, monkeypatch):
+    for name, shades in (("long", (0, 50, 100, 150)), ("short", (200,))):
+        (tmp_path / name).mkdir()
+        for i, shade in enumerate(shades):
+            Image.new("RGB", (20, 10), (shade,) * 3).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "bare").mkdir()
+    names = [str(tmp_path / name) for name in ("bare", "long", "gone", "short", "long")]
+    album = open_clips(names, tmp_path / "out", 8, 2)
+    assert album.pictures.shape == (4, 2, 8, 8, 3) and isinstance(album.pictures, np.memmap)
+    shown = {name: album.pictures[place][:, 0, 0, 0].tolist() for name, place in album.place.items()}
+    assert shown == {names[1]: [0, 100], names[3]: [200, 200]}
+    assert [why.partition(":")[0] for why in album.failed.values()] == ["empty", "missing_file"]
+    monkeypatch.setattr("capfilt.data.pictures.frames", None)
+    assert open_clips(names, tmp_path / "out", 8, 2).place == album.place
+    with pytest.raises(ConfigError, match="pictures of other files"):
+        open_clips(names, tmp_path / "out", 8, 3)

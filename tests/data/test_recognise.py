@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from capfilt.data.recognise import read_captions, read_dialogs, read_questions, read_statements
+from capfilt.data.recognise import (
+    read_captions,
+    read_dialogs,
+    read_film_questions,
+    read_films,
+    read_questions,
+    read_statements,
+)
 from capfilt.errors import DataError
 
 KARPATHY = {
@@ -57,6 +64,7 @@ def test_captions(write):
     assert names(KARPATHY, "val") == [("at/b.jpg", ("A cat.",))]
     assert names(OFFICIAL) == [("at/a.jpg", ("A dog.",))]
     assert names([{"image": "a.jpg", "caption": ["A", "B"]}]) == [("at/a.jpg", ("A", "B"))]
+    assert names([{"img_id": 4, "image": "val/x.jpg"}]) == [("at/val/x.jpg", ())]
     assert names("7.jpg#0\tA dog.\n7.jpg#1\tTwo.\n") == [("at/7.jpg", ("A dog.", "Two."))]
     assert len(read_captions([write(KARPATHY), write(OFFICIAL)], "at", "train")) == 2
 
@@ -83,7 +91,35 @@ def test_statements(write):
 
 
 def test_dialogs(write):
-    assert [d.caption for d in read_dialogs([write(VISDIAL)] * 2, "at")] == ["a dog"] * 2
+    talk, dense = write(VISDIAL), write([{"image_id": 1, "round_id": 1, "gt_relevance": [0.5, 1.0]}])
+    assert [d.caption for d in read_dialogs([talk] * 2, "at")] == ["a dog"] * 2
+    assert read_dialogs([dense, talk], "at")[0].rounds[0].relevance == (0.5, 1.0)
+    assert read_dialogs([talk], "at")[0].rounds[0].relevance is None
+    with pytest.raises(DataError, match="dense annotations without their dialogs"):
+        read_dialogs([dense], "at")
+
+
+def test_films(write):
+    sentences = {"sentences": [{"caption": "a car", "video_id": "video0"}]}
+    told = {"videos": [{"video_id": "video0", "split": "validate"}], **sentences}
+    paths = [
+        write("key,vid_key,video_id,sentence\nret0,msr7,video7,a girl\n"),
+        write([{"clip_name": "video8", "caption": "a dog"}], lines=True),
+        write(told),
+    ]
+    names = ["at/video7.avi", "at/video8.avi", "at/video0.avi"]
+    assert [film.video for film in read_films(paths, "at", "val", ".avi")] == names
+    with pytest.raises(DataError, match="no file of clips that is known here; it has model_type"):
+        read_films([write({"model_type": "blip"})], "at", "test")
+
+
+def test_questions_about_films(write):
+    asked = write([{"id": 1, "video_id": 5, "question": "who?", "answer": "girl"}])
+    names = write("-4wsuPCjDBc_5_15 vid5\n")
+    assert [one.image for one in read_film_questions([asked], "at")] == ["at/video5.mp4"]
+    assert [one.image for one in read_film_questions([names, asked], "at", "")] == ["at/-4wsuPCjDBc_5_15"]
+    with pytest.raises(DataError, match="names of clips, but no questions"):
+        read_film_questions([names], "at")
 
 
 @pytest.mark.parametrize("read", [lambda p: read_captions(p, "at", "val"), lambda p: read_questions(p, "at")])

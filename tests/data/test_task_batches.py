@@ -163,6 +163,14 @@ def test_statements_turn_with_their_pictures(tokenizer):
     assert all((still[step].pixels[0] < still[step].pixels[1]).all() for step in range(10))
 
 
+def test_a_statement_about_one_picture_never_turns(tokenizer):
+    table = statements()
+    alone = dataclasses.replace(table, second=table.first)
+    for step in range(6):
+        straight, drawn = (StatementBatches(alone, tokenizer, 4, 0, 8, swap=swap)[step] for swap in (False, True))
+        assert torch.equal(straight.ids, drawn.ids)
+
+
 def test_both_pictures_of_a_statement_have_views_of_their_own(tokenizer):
     table = statements()
     noise = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)

@@ -49,6 +49,13 @@ def test_indices():
         frame_indices(5, 0)
 
 
+def test_a_frame_that_is_no_file(tmp_path):
+    (tmp_path / "0.png").mkdir()
+    with pytest.raises(ImageError, match=r"0\.png: Is a directory") as wrong:
+        frames(tmp_path, 2, 8)
+    assert wrong.value.reason == "unreadable"
+
+
 def test_folder_in_natural_order(tmp_path):
     folder = folder_of(tmp_path / "clip", 12)
     (folder / "notes.txt").write_text("no frame")

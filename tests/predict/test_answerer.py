@@ -141,7 +141,7 @@ def test_generated_answers_keep_to_their_decoding(model, tokenizer):
 
 def test_what_cannot_be_asked_is_one_clear_line(model, tokenizer):
     answerer = Answerer(model, tokenizer)
-    with pytest.raises(ConfigError, match="name at least one answer"):
+    with pytest.raises(ConfigError, match="a list with at least one answer"):
         answerer.ask(pictures(1), [["what"]], [])
     with pytest.raises(DataError, match="holds no word"):
         answerer.ask(pictures(1), [["what"]], ["red", " "])

@@ -13,6 +13,7 @@ from capfilt.errors import ConfigError
 from capfilt.inputs.dialogues import dialogue_ids
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models import blip_nlvr, blip_visdial
+from capfilt.predict import feeding
 from capfilt.predict.faithful import Faithful
 from capfilt.predict.reasoner import Dialogist, Reasoner
 
@@ -70,6 +71,8 @@ def test_the_swap_of_the_original_comes_on_demand_and_by_seed(nlvr, tokenizer):
     several = np.stack([swapping.judge(first, second, WORDS, range(4 * i, 4 * i + 4)) for i in range(12)])
     share = np.isclose(several, turned, atol=1e-5).mean()
     assert 0.25 < share < 0.75
+    once = Reasoner(nlvr, tokenizer).judge(first, first, WORDS)
+    np.testing.assert_allclose(swapping.judge(first, first, WORDS, range(4)), once, atol=1e-5)  # one has no other side
     with pytest.raises(ConfigError, match="give seeds"):
         swapping.judge(first, second, WORDS)
 
@@ -91,6 +94,13 @@ def test_a_dialogues_score_hangs_on_itself_and_its_image_alone(visdial, tokenize
             assert score == pytest.approx(alone, abs=1e-4)
     other = Dialogist(visdial, tokenizer).rank(pictures(3), ["a ball", *captions[1:]], talks)
     assert abs(other[0][0] - together[0][0]) > 1e-3  # the caption is looked at
+
+
+def test_little_memory_means_smaller_batches_and_the_same_verdicts(nlvr, visdial, tokenizer, monkeypatch):
+    before = Reasoner(nlvr, tokenizer).judge(pictures(4), pictures(4, 1), WORDS)
+    monkeypatch.setattr(feeding, "SEEN_MIB", 0)
+    np.testing.assert_allclose(Reasoner(nlvr, tokenizer).judge(pictures(4), pictures(4, 1), WORDS), before, atol=1e-5)
+    assert Dialogist(visdial, tokenizer).rank(pictures(0), [], []) == []
 
 
 def test_a_dialogue_keeps_its_end(tokenizer):

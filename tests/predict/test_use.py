@@ -14,7 +14,7 @@ from torch import nn
 import capfilt
 from capfilt.abilities import Answer, Caption, Match, Verdict
 from capfilt.blocks.med import SpecialIds
-from capfilt.errors import ConfigError
+from capfilt.errors import CapfiltError, ConfigError
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models import blip, blip_nlvr, blip_visdial, blip_vqa
 from capfilt.predict.choose import choose
@@ -95,6 +95,30 @@ def test_every_kind_of_failure_names_its_image(blip_model: Model, tmp_path: Path
     assert "cut.png" in errors[0] and "gone.png: No such file" in errors[1]
 
 
+def test_a_picture_that_is_open_is_read_as_its_file(blip_model: Model):
+    clear = Image.fromarray(np.dstack([picture(), np.zeros((40, 56), np.uint8)]))
+    turned = Image.fromarray(picture())
+    turned.getexif()[0x0112] = 6
+    for image, kind in ((clear, "PNG"), (turned, "JPEG")):
+        out = io.BytesIO()
+        image.save(out, kind, exif=image.getexif(), **({"quality": 100} if kind == "JPEG" else {}))
+        opened = Image.open(io.BytesIO(out.getvalue()))
+        for model in (blip_model, Model(blip_model.model, blip_model.tokenizer, Faithful.of("images_as_stored"))):
+            np.testing.assert_array_equal(model._one(opened), model._one(out.getvalue()))
+        right, stored = (m._one(opened) for m in (blip_model, model))
+        assert not np.array_equal(right, stored)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((40, 50, 3), np.float32), np.zeros((3, 40, 50), np.uint8), picture()[:0], "a\0b.png"],
+)
+def test_what_is_no_image_costs_one_answer(blip_model: Model, image):
+    found = blip_model.caption([picture(), image], beams=1)
+    assert found[0].error is None
+    assert found[1].error.partition(":")[0] in ("not_an_image", "unreadable")
+
+
 def test_captions_are_seeded_by_the_image_and_the_seed(blip_model: Model):
     images = [picture(i) for i in range(3)]
     several = blip_model.caption(images, top_p=0.9, n=4, seed=7)
@@ -158,8 +182,16 @@ def test_questions_are_answered_or_chosen(tokenizer: TextTokenizer):
     assert [answer.error for answer in chosen[2]] == [None, None]
     with pytest.warns(UserWarning, match=r"1 of 1 texts are longer than the model reads \(35 ids\)"):
         model.ask(picture(), "cube " * 7000)
-    with pytest.raises(ConfigError, match="name at least one answer"):
+    with pytest.raises(ConfigError, match="a list with at least one answer"):
         model.ask(picture(), "how many", candidates=[])
+    for wrong, why in (("yes", "a list with"), ([""], "holds no word"), (["two " * 90], "positions")):
+        with pytest.raises(CapfiltError, match=why):
+            model.ask(picture(), "how many", candidates=wrong)
+    for settings, why in (({"k": 0}, "at least one candidate"), ({"top_p": 0.5}, "searched, not drawn")):
+        with pytest.raises(ConfigError, match=why):
+            model.ask(picture(), "how many", ["yes"] if "k" in settings else None, **settings)
+    with pytest.raises(ConfigError, match="max_length=100 passes the model's 40 positions"):
+        model.ask(picture(), "how many", max_length=100)
     with pytest.raises(ConfigError, match="2 images and 1 questions"):
         model.ask([picture(), picture()], ["how many"])
     with pytest.raises(ConfigError, match="cannot caption; it can ask"):
@@ -167,6 +199,7 @@ def test_questions_are_answered_or_chosen(tokenizer: TextTokenizer):
 
 
 def test_statements_are_judged_and_replies_chosen(tokenizer: TextTokenizer):
+    clip = np.stack([picture(0), picture(1)])
     judge = at_work(blip_nlvr.BlipNlvr, blip_nlvr.PRESETS["tiny"], tokenizer)
     first, second = [picture(0), picture(1), b"GIF89a"], [picture(2), picture(3), picture(4)]
     verdicts = judge.judge(first, second, WORDS[:3])
@@ -177,6 +210,11 @@ def test_statements_are_judged_and_replies_chosen(tokenizer: TextTokenizer):
     assert {answer.text, *(text for text, _ in answer.others)} == {"yes", "no", "two"}
     assert answer.confidence + sum(share for _, share in answer.others) == pytest.approx(1)
     assert talk.reply(b"", "a", [], "what", ["yes"]).error == "empty: image of 0 bytes"
+    with pytest.warns(UserWarning, match="oldest parts of the talk do not fit"):
+        talk.reply(picture(), "a", [("how many", "two")] * 30, "what is left", ["yes", "no"])
+    for call in (lambda: talk.reply(picture(), "a", [], "what", "yes"), lambda: judge.judge([clip], [clip], ["a"])):
+        with pytest.raises(ConfigError, match=r"a list with at least one|looks at images; clips are for"):
+            call()
 
 
 def test_a_model_that_was_saved_answers_the_same(blip_model: Model, tmp_path: Path):

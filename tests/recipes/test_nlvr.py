@@ -57,7 +57,7 @@ def test_three_stages_then_a_measurement(files, tmp_path):
     )
     rows = read_rows(files / "rows.jsonl")
     scores = train(config, tmp_path, rows, rows)
-    assert set(scores) == {"held_back", "dev"} and 0 <= scores["dev"]["consistency"] <= scores["dev"]["accuracy"] <= 1
+    assert set(scores) == {"held_back", "val"} and 0 <= scores["val"]["consistency"] <= scores["val"]["accuracy"] <= 1
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
     assert {p.parent.name for p in before} == {tmp_path.name, "drawn", "tuned"}
     assert train(config, tmp_path, rows, rows) == scores
@@ -95,4 +95,4 @@ def test_naming_loss_by_hand():
 def test_help_tells_the_command(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
-    assert ended.value.code == 0 and "--train" in capsys.readouterr().out
+    assert ended.value.code == 0 and "--data" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from capfilt.errors import ConfigError, DataError, WeightsError
 from capfilt.files import read_json
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
+from capfilt.models.blip_nlvr import BlipNlvrConfig
+from capfilt.models.blip_vqa import BlipVqaConfig
 from capfilt.recipes import TASKS, tasks
 from capfilt.recipes.tasks import TaskSources, configured, tune
 from capfilt.runtime import Terminated
@@ -213,6 +216,20 @@ def test_the_papers_settings():
     assert (retrieval.model.roles, retrieval.model.queue, retrieval.kind.k) == (("read", "look"), 57600, 256)
     assert (retrieval.objective.positives, retrieval.train.alpha_epochs) == ("image", 1.0)
     assert TASKS["blip-nlvr"](PRESETS["base"]).model.merge_from == 6
+
+
+def test_a_checkpoint_made_for_inference_is_tuned_as_the_paper_does():
+    vit = dataclasses.replace(PRESETS["base"].vit, px=384)
+    text = dataclasses.replace(PRESETS["base"].text, dropout=0.0)  # what the hub's configs say
+    for config, name in (
+        (dataclasses.replace(PRESETS["base"], vit=vit, text=text, queue=0), "blip-caption"),
+        (BlipVqaConfig(vit, text), "blip-vqa"),
+        (BlipNlvrConfig(vit, text, merge_from=3), "blip-nlvr"),
+    ):
+        opened = SimpleNamespace(model=SimpleNamespace(config=config), origin=None)
+        found, paper = tasks.configured(name, opened).model, TASKS[name](PRESETS["base"]).model
+        assert found.text.dropout == 0.1 and found.vit == paper.vit, name
+    assert found.merge_from == 3  # what the weights are made for stays
 
 
 def test_the_prompt_is_given_and_not_learned():

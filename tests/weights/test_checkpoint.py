@@ -360,3 +360,52 @@ def test_settings_that_do_not_exist_or_cannot_be(build, words, tmp_path):
     with pytest.raises(WeightsError, match="an image of 50 px is no multiple of its patch, 8"):
         open_checkpoint(tmp_path, px=50)
     assert open_checkpoint(tmp_path, sets=["text.heads=4"]).model.text.layers[0].causal.heads == 4
+
+
+def test_a_folder_in_the_originals_layout_is_loaded_as_one(build, words, tmp_path):
+    model = build("vqa")
+    save_as(model, words, tmp_path, "official")
+    assert_same(open_checkpoint(tmp_path).model, model)
+
+
+def test_numbers_that_are_none_are_told(build, words, tmp_path):
+    model = build("caption")
+    with torch.no_grad():
+        model.vit.norm.weight[0] = float("nan")
+    save_as(model, words, tmp_path)
+    with pytest.raises(WeightsError, match=r"vit\.norm\.weight holds numbers that are none"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"model": ["x"]}, "is not known"),
+        ({"config": None}, "no settings under 'config'"),
+        ({"config": []}, "no settings under 'config'"),
+    ],
+)
+def test_damaged_settings_are_one_line(build, words, tmp_path, change, why):
+    save_as(build("caption"), words, tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**about, **change}))
+    with pytest.raises(WeightsError, match=why):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("sets", [["text.heads=0"], ["text.heads=-1"], ["vit.patch=0"], ["vit.px=-16"]])
+def test_sizes_are_at_least_one(build, words, tmp_path, sets):
+    save_as(build("caption"), words, tmp_path)
+    with pytest.raises(WeightsError, match="sizes are at least 1"):
+        open_checkpoint(tmp_path, sets=sets)
+    with pytest.raises(CapfiltError):
+        open_checkpoint(tmp_path, px=0)
+
+
+def test_an_index_that_is_none_is_one_line(build, words, tmp_path):
+    save_as(build("caption"), words, tmp_path, "huggingface")
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    for held in ([], {"weight_map": {"x": 3}}):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(held))
+        with pytest.raises(WeightsError, match="no weight_map of files beside it"):
+            open_checkpoint(tmp_path)

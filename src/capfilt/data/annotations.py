@@ -121,13 +121,18 @@ def swapped(stated: Stated) -> Stated:
     return replace(stated, first=stated.second, second=stated.first, sentence=other_sides(stated.sentence))
 
 
+def clean_statement(sentence: str, max_words: int = STATED_WORDS) -> str:
+    """`clean_caption` that keeps as many words as the original does of a statement."""
+    return clean_caption(sentence, max_words)
+
+
 def other_sides(sentence: str) -> str:
     """The sentence, cleaned, with its words `left` and `right` exchanged.
 
     >>> other_sides("The left dog is right of it.")
     'the right dog is left of it'
     """
-    return " ".join(_OTHER_SIDE.get(word, word) for word in clean_caption(sentence, STATED_WORDS).split(" "))
+    return " ".join(_OTHER_SIDE.get(word, word) for word in clean_statement(sentence).split(" "))
 
 
 def texts_of(records: Sequence[Captioned | Filmed]) -> tuple[list[str], np.ndarray]:

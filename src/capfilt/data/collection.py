@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from capfilt.config import fingerprint
+from capfilt.data.arrays import write_bytes
 from capfilt.data.decoders import Decoded, Decoders
 from capfilt.data.sources import Failure, Source, open_source
 from capfilt.data.table import Chosen, PairTable, Pictures
@@ -181,10 +181,8 @@ def _ingest(source: Source, out: Path, px: int, one_text: bool, workers: int, ma
         raise DataError(f"{source.path}: none of {len(taken.failed)} rows can be used ({reasons}).")
 
     def write(temporary: Path) -> None:
-        shape = {"descr": "|u1", "fortran_order": False, "shape": (len(taken.keys), px, px, 3)}
-        with open(temporary, "wb") as handle, open(raw, "rb") as unframed:
-            np.lib.format.write_array_header_1_0(handle, shape)
-            shutil.copyfileobj(unframed, handle)  # unlike np.save, it says why when the disk refuses
+        with open(raw, "rb") as unframed:
+            write_bytes(temporary, (len(taken.keys), px, px, 3), iter(lambda: unframed.read(2**20), b""))
 
     atomic(out / "pictures.npy", write)
     raw.unlink()

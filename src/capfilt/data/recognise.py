@@ -5,16 +5,18 @@
 | captions | Karpathy's, the official COCO and NoCaps ones, BLIP's lists, Flickr30k's token file |
 | questions | VQAv2's questions beside their annotations, Visual Genome's, BLIP's lists, our own rows |
 | statements | NLVR2's, NLVR's, BLIP's lists, our own rows |
-| dialogues | VisDial's |
+| dialogues | VisDial's, beside their dense annotations |
+| clips | MSRVTT's: the table of the 1k test, lists, videodatainfo |
+| questions about clips | MSRVTT-QA's, MSVD-QA's beside the mapping of their names |
 """
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from capfilt.data.annotated import coco, flickr30k, nlvr2, simple, visdial, vqa
+from capfilt.data.annotated import coco, flickr30k, msrvtt, nlvr2, nocaps, simple, visdial, vqa
 from capfilt.data.annotated.checked import PathLike, read_text
-from capfilt.data.annotations import Asked, Captioned, Dialog, Stated
+from capfilt.data.annotations import Asked, Captioned, Dialog, Filmed, Stated
 from capfilt.errors import DataError
 
 
@@ -28,6 +30,8 @@ def read_captions(paths: Sequence[PathLike], root: PathLike, split: str) -> list
             found += coco.read_karpathy(path, root, split)
         elif isinstance(images, list):
             found += coco.read_official(path, root)
+        elif "img_id" in head:
+            found += nocaps.read_list(path, root)
         elif "image" in head:
             found += coco.read_list(path, root)
         elif head:
@@ -74,8 +78,41 @@ def read_statements(paths: Sequence[PathLike], root: PathLike, split: str) -> li
 
 
 def read_dialogs(paths: Sequence[PathLike], root: PathLike) -> list[Dialog]:
-    """Dialogs of all files."""
-    return [dialog for path in paths for dialog in visdial.read_visdial(path, root)]
+    """Dialogs of all files. Dense annotations belong to the dialogs in the order given."""
+    heads = [(path, _head(path)[1]) for path in paths]
+    dense = [path for path, head in heads if {"gt_relevance", "relevance"} & head.keys()]
+    talks = [path for path, _ in heads if path not in dense]
+    if len(dense) > len(talks):
+        raise DataError(f"{dense[len(talks)]}: dense annotations without their dialogs; name that file too")
+    annotations = [*dense, *[None] * (len(talks) - len(dense))]
+    return [d for path, its in zip(talks, annotations, strict=True) for d in visdial.read_visdial(path, root, its)]
+
+
+def read_films(paths: Sequence[PathLike], root: PathLike, split: str, suffix: str = ".mp4") -> list[Filmed]:
+    """Clips and their captions. split: as in MSRVTT's file, whose `validate` may be called `val`."""
+    found: list[Filmed] = []
+    for path in paths:
+        _, head = _head(path)
+        if "videos" in head:
+            found += msrvtt.read_videodatainfo(path, root, {"val": "validate"}.get(split, split), suffix)
+        elif "caption" in head:
+            found += msrvtt.read_list(path, root, suffix)
+        elif head:
+            raise _unknown(path, "clips", head, "videos and sentences, or rows of video and caption")
+        else:
+            found += msrvtt.read_jsfusion(path, root, suffix)
+    return found
+
+
+def read_film_questions(paths: Sequence[PathLike], root: PathLike, suffix: str = ".mp4") -> list[Asked]:
+    """Questions about clips; with a mapping of names they are MSVD's, whose numbers are `vid1` and so on."""
+    maps = [path for path in paths if not _head(path)[1]]
+    names = {number: name for path in maps for number, name in msrvtt.read_mapping(path).items()} or None
+    prefix = "video" if names is None else "vid"
+    asked = [path for path in paths if path not in maps]
+    if not asked:
+        raise DataError(f"{', '.join(map(str, maps))}: names of clips, but no questions about them; name that file too")
+    return [one for path in asked for one in msrvtt.read_questions(path, root, prefix, suffix, names)]
 
 
 def _head(path: PathLike) -> tuple[bool, dict[str, Any]]:

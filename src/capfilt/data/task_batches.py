@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from capfilt.data.annotations import STATED_WORDS, Asked, Dialog, Stated, other_sides
+from capfilt.data.annotations import Asked, Dialog, Stated, clean_statement, other_sides
 from capfilt.data.pictures import Album
 from capfilt.data.table import Order, Pictures, Tokens, views
 from capfilt.errors import DataError
 from capfilt.inputs.augment import AugmentConfig
 from capfilt.inputs.dialogues import dialogue_ids
-from capfilt.inputs.texts import clean_caption, clean_question
+from capfilt.inputs.texts import clean_question
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.pair import Dialogues, Questions, Statements
 from capfilt.runtime import derive, rng
@@ -266,15 +266,16 @@ class StatementBatches(TaskBatches):
         super().__init__(table, tokenizer, size, seed, px, augmentation)
         self.table, self.swap = table, swap
         both = [*table.sentences, *map(other_sides, table.sentences)]
-        self.sentences = Tokens(both, tokenizer, max_length, lambda text: clean_caption(text, STATED_WORDS))
+        self.sentences = Tokens(both, tokenizer, max_length, clean_statement)
         self.label = torch.from_numpy(table.labels.astype(np.int64))
 
     def batch(self, rows: np.ndarray, positions: np.ndarray, mine: slice) -> Statements:
         """As `TaskBatches.batch`."""
+        left, right = self.table.first[rows], self.table.second[rows]
         turned = np.array([self.swap and rng(self.seed, "swap", int(p)).random() < 0.5 for p in positions])
+        turned &= left != right  # one image has no other side, so its left stays left
         texts = self.sentences.id[rows + turned * len(self.table)]
         ids, mask = self.padded([self.sentences.row(i) for i in texts])
-        left, right = self.table.first[rows], self.table.second[rows]
         first, second = np.where(turned, right, left)[mine], np.where(turned, left, right)[mine]
         at = positions[mine]
         return Statements(

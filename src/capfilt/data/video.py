@@ -62,6 +62,8 @@ def _of_folder(folder: Path, count: int, faithful: bool) -> list[Image.Image]:
             decoded[index] = decode((folder / names[index]).read_bytes())
         except ImageError as error:
             raise ImageError(error.reason, f"{folder / names[index]}: {error}") from None
+        except OSError as error:
+            raise ImageError("unreadable", f"{folder / names[index]}: {error.strerror}") from None
     return [decoded[index] for index in chosen]
 
 

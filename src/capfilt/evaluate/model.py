@@ -1,17 +1,27 @@
-"""One model on one collection of clean pairs: retrieval by ITC and with ITM re-rank, captions, their known truth."""
+"""One Blip on one test set: retrieval by ITC and with ITM re-rank, captions, and in the drawn world their truth.
 
+Pictures may be clips; they may be a mapped file. A block of them is in memory at a time.
+
+Shapes: I images of (S, S, 3), or clips of F such frames; T texts.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from capfilt.data.collection import Collection
+from capfilt.data.table import Pictures
 from capfilt.errors import DataError
 from capfilt.evaluate.captions import score_captions
-from capfilt.evaluate.retrieval import candidates, rerank, retrieval
+from capfilt.evaluate.retrieval import Retrieval, candidates, rerank, retrieval
 from capfilt.inputs.images import to_pixels
 from capfilt.predict.decode import BEAM, Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.progress import Progress
+
+AT_ONCE = 256  # images in memory, with their tokens where they are matched: 0.6 GB of a large tower at 384 px
 
 
 @dataclass(frozen=True)
@@ -36,50 +46,89 @@ def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None =
     """Everything the model's roles allow. `k` candidates a query are re-ranked; `decoding` is BLIP's beam if None."""
     if len(test) < 2:
         raise DataError(f"{len(test)} test image: comparing needs at least 2")
-    config = predictor.model.config
-    pixels = at_px(np.asarray(test.pictures), config.vit.px)
+    roles = predictor.model.config.roles
     summary: dict[str, float] = {}
     each: dict[str, np.ndarray] = {}
     captions: list[str] = []
-    owner = np.repeat(np.arange(len(test)), [len(texts) for texts in test.texts])
-    with Progress("evaluate", 3) as bar:
-        if "read" in config.roles:
-            _retrieve(predictor, pixels, test, owner, k if "look" in config.roles else 0, summary, each)
-        bar.update(1)
-        if "speak" in config.roles:
-            captions = [c.text for c in predictor.caption(pixels, range(len(pixels)), decoding or BEAM)]
-            bar.update(2)
-            _judge(captions, test, summary, each)
-        bar.update(3)
+    if "read" in roles:
+        for before, found in retrieve(predictor, test.pictures, test.texts, k).items():
+            summary |= {before + name: value for name, value in found.summary().items()}
+            each |= {before + name: hits for name, hits in found.hits().items()}
+    if "speak" in roles:
+        captions = write_captions(predictor, test.pictures, decoding or BEAM)
+        _judge(captions, test, summary, each)
     per_query = {name: np.asarray(values, float).tolist() for name, values in each.items()}
-    return Evaluation(summary, per_query, captions, owner.tolist())
+    return Evaluation(summary, per_query, captions, _owners(test.texts).tolist())
+
+
+def retrieve(
+    predictor: Predictor, pictures: Pictures, texts: Sequence[Sequence[str]], k: int = 64
+) -> dict[str, Retrieval]:
+    """Recall both ways: under `itc_` by cosine alone; under "" with the k best re-ranked, where the model can match.
+
+    texts: for each image its captions, at least one.
+    """
+    owner, flat = _owners(texts), [text for of_image in texts for text in of_image]
+    sim = cosines(predictor, pictures, flat)
+    found = {"itc_": retrieval(sim, owner)}
+    if k and "look" in predictor.model.config.roles:
+        logits = match_logits(predictor, pictures, flat, np.logical_or(*candidates(sim, k)))
+        for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked])
+        found[""] = retrieval(for_image, owner, for_text)
+    return found
+
+
+def cosines(predictor: Predictor, pictures: Pictures, texts: Sequence[str]) -> Float[np.ndarray, "i t"]:
+    """Cosine of every image with every text."""
+    px = predictor.model.config.vit.px
+    image_vec = [predictor.embed_images(shown) for _, shown in blocks("embedding", pictures, px)]
+    return np.concatenate(image_vec) @ predictor.embed_texts(texts).T
+
+
+def match_logits(
+    predictor: Predictor, pictures: Pictures, texts: Sequence[str], asked: Bool[np.ndarray, "i t"]
+) -> Float[np.ndarray, "i t"]:
+    """The matching head's logit of every pair that is asked for, 0 elsewhere."""
+    logits = np.zeros(asked.shape, np.float32)
+    for part, shown in blocks("matching", pictures, predictor.model.config.vit.px):
+        image, text = np.nonzero(asked[part])
+        used, text_idx = np.unique(text, return_inverse=True)
+        tokens = predictor.encode_images(shown)
+        logits[part][image, text] = predictor.itm_logits(tokens, image, text_idx, [texts[i] for i in used])
+    return logits
+
+
+def write_captions(predictor: Predictor, pictures: Pictures, decoding: Decoding) -> list[str]:
+    """What the model writes for each image; empty where its rules allow no text."""
+    captions: list[str] = []
+    for part, shown in blocks("captioning", pictures, predictor.model.config.vit.px):
+        seeds = range(part.start, part.start + len(shown))
+        captions += [caption.text for caption in predictor.caption(shown, seeds, decoding)]
+    return captions
+
+
+def blocks(stage: str, pictures: Pictures, px: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Images (or fewer clips) at the model's size, block by block."""
+    first = pictures[:1]
+    frames = first.shape[1] if first.ndim == 5 else 1
+    size = max(1, AT_ONCE // frames**2)  # what a text looks at grows with the frames, and so does its projection
+    with Progress(stage, len(pictures)) as bar:
+        for start in range(0, len(pictures), size):
+            shown = pictures[start : start + size]
+            yield slice(start, start + size), at_px(np.asarray(shown), px)
+            bar.update(start + len(shown))
 
 
 def at_px(pictures: np.ndarray, px: int) -> np.ndarray:
     """(M, S, S, 3) uint8 at the model's size."""
-    if pictures.shape[1:3] == (px, px):
+    if pictures.shape[-3:-1] == (px, px):
         return pictures
     return np.stack([to_pixels(picture, px) for picture in pictures])
 
 
-def _retrieve(
-    predictor: Predictor, pixels: np.ndarray, test: Collection, owner: np.ndarray, k: int, summary: dict, each: dict
-) -> None:
-    texts = [t for ts in test.texts for t in ts]
-    sim = predictor.embed_images(pixels) @ predictor.embed_texts(texts).T
-    by_cosine = retrieval(sim, owner)
-    summary |= {f"itc_{name}": value for name, value in by_cosine.summary().items()}
-    each |= {f"itc_{name}": hits for name, hits in by_cosine.hits().items()}
-    if not k:
-        return
-    tokens = predictor.encode_images(pixels)
-    image_idx, text_idx = np.nonzero(np.logical_or(*candidates(sim, k)))
-    logits = np.zeros_like(sim)
-    logits[image_idx, text_idx] = predictor.itm_logits(tokens, image_idx, text_idx, texts)
-    for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked])
-    found = retrieval(for_image, owner, for_text)
-    summary |= found.summary()
-    each |= found.hits()
+def _owners(texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """For each text the index of its image."""
+    return np.repeat(np.arange(len(texts)), [len(of_image) for of_image in texts])
 
 
 def _judge(captions: list[str], test: Collection, summary: dict, each: dict) -> None:

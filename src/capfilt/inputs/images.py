@@ -115,6 +115,11 @@ def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False) -> Image
         raise ImageError("too_large", f"image of {image.width}×{image.height} px does not fit into memory") from None
     except Exception as error:  # codecs raise whatever they like on hostile bytes
         raise _broken(data, str(error)) from None
+    return upright(image, as_stored)
+
+
+def upright(image: Image.Image, as_stored: bool = False) -> Image.Image:
+    """A picture that is open already, as `decode` gives it: turned as its EXIF says, in RGB."""
     with _quiet():
         try:
             turn = _UPRIGHT.get(image.getexif().get(0x0112, 1))
@@ -123,8 +128,7 @@ def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False) -> Image
     try:
         if as_stored:
             return image.convert("RGB")
-        upright = image if turn is None else image.transpose(turn)
-        return _rgb(upright)
+        return _rgb(image if turn is None else image.transpose(turn))
     except Exception as error:
         raise ImageError(
             "unreadable", f"{image.format} in mode {image.mode} does not convert to RGB: {error}"

@@ -127,6 +127,15 @@ class Answerer:
         DataError for one that cannot be written with the model's positions.
         """
         feeding.check_texts(questions, len(pixels))
+        if k < 1:
+            raise ConfigError(f"k={k}: at least one candidate must be judged in full")
+        if decoding.method == "nucleus":
+            raise ConfigError("decoding: answers are searched, not drawn; use beams= (1 for the likeliest words)")
+        if 1 + decoding.room(1) > self.model.config.text.positions:
+            raise ConfigError(
+                f"decoding: max_length={decoding.max_length} passes the model's {self.model.config.text.positions} "
+                "positions; lower it"
+            )
         flat = [clean_question(q) for qs in questions for q in qs]
         rows = self.tokenizer.encode(flat, self.max_length)
         owner = np.repeat(np.arange(len(questions)), [len(qs) for qs in questions])
@@ -144,12 +153,16 @@ class Answerer:
         return [[next(answered) for _ in qs] for qs in questions]
 
     def _candidates(self, candidates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        if not candidates:
-            raise ConfigError("candidates=[]: name at least one answer, or leave it out to have answers generated")
-        rows = self.tokenizer.encode(list(candidates), self.model.config.text.positions)
-        empty = [text for text, row in zip(candidates, rows, strict=True) if len(row) < 3]
-        if empty:
-            raise DataError(f"candidates: {empty[0]!r} holds no word; every answer needs one")
+        if isinstance(candidates, str) or not candidates:
+            raise ConfigError(
+                f"candidates={candidates!r}: a list with at least one answer is needed; leave it out to have answers "
+                "generated"
+            )
+        rows, limit = self.tokenizer.encode(list(candidates), 10**6), self.model.config.text.positions
+        for text, row in zip(candidates, rows, strict=True):
+            if not 3 <= len(row) <= limit:
+                why = "holds no word" if len(row) < 3 else f"has {len(row)} ids, the model {limit} positions"
+                raise DataError(f"candidates: {text[:60]!r} {why}; leave it out")
         return feeding.padded(self.tokenizer, rows, self.device)
 
     def _heard(

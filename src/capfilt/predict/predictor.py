@@ -54,7 +54,7 @@ class Predictor:
         self.model, self.tokenizer, self.batch = model, tokenizer, batch
         self.max_length = min(max_length, model.config.text.positions)
         prompt = model.config.prompt if prompt is None else prompt
-        self.start = [special.dec, *tokenizer.encode([prompt], self.max_length)[0][1:-1].tolist()]
+        self.start = [special.dec, *tokenizer.encode([prompt], 10**6)[0][1:-1].tolist()]
         self.faithful = faithful
         self.device = next(model.parameters()).device
 
@@ -132,7 +132,8 @@ class Predictor:
         rows = [encoded[i] for i in pairs % max(1, len(texts))]
         out = np.zeros(len(pairs), np.float32)
         with still(self.model):
-            for images, blocks in self._plan(rows, pairs // max(1, len(texts)), len(features)):
+            frames = max(1, features.shape[1] // self.model.config.vit.tokens)
+            for images, blocks in self._plan(rows, pairs // max(1, len(texts)), len(features), frames):
                 for at, logits in self._looked(torch.from_numpy(features[images]).to(self.device), rows, blocks):
                     out[at] = to_numpy(logits[:, 1])
         return out[back]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from capfilt.data.annotations import STATED_WORDS, other_sides
+from capfilt.data.annotations import clean_statement, other_sides
 from capfilt.errors import ConfigError
 from capfilt.inputs.dialogues import dialogue_ids
 from capfilt.inputs.texts import clean_caption
@@ -45,13 +45,12 @@ class Reasoner:
             if seeds is None or len(seeds) != len(statements):
                 raise ConfigError("judge: faithful.random_swap draws by a seed a row; give seeds")
             first, second, statements = _swapped(first, second, statements, seeds)
-        rows = self.tokenizer.encode(
-            [clean_caption(text, STATED_WORDS) for text in statements], self.model.config.text.positions
-        )
+        rows = self.tokenizer.encode([clean_statement(text) for text in statements], self.model.config.text.positions)
         out, px = np.zeros(len(rows), np.float32), self.model.config.vit.px
         order = np.argsort([len(row) for row in rows], kind="stable")
+        most = feeding.images_at_once(self.model.config.vit, self.model.config.text, 2 * self.batch, 1) // 2
         with still(self.model):
-            for part in parts(len(rows), self.batch):
+            for part in parts(len(rows), max(1, most)):
                 at = order[part]
                 ids, mask = feeding.padded(self.tokenizer, [rows[i] for i in at], self.device)
                 pair = (feeding.as_tensor(pixels[at], px, self.device) for pixels in (first, second))
@@ -62,8 +61,12 @@ class Reasoner:
 def _swapped(
     first: np.ndarray, second: np.ndarray, statements: Sequence[str], seeds: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Half of the rows, drawn by their seeds, with images exchanged and left and right in their words too."""
-    turn = np.array([rng("swap", seed).random() < 0.5 for seed in seeds])
+    """Half of the rows, drawn by their seeds, with images exchanged and left and right in their words too.
+
+    A row of one image shown twice stays: it has no other side.
+    """
+    turn = np.array([rng("swap", seed).random() < 0.5 for seed in seeds], bool)
+    turn &= (first != second).any(axis=(1, 2, 3))
     where = turn[:, None, None, None]
     words = [other_sides(text) if turned else text for text, turned in zip(statements, turn, strict=True)]
     return np.where(where, second, first), np.where(where, first, second), words
@@ -86,6 +89,8 @@ class Dialogist:
         `dialogue_ids` says what goes.
         """
         feeding.check_texts([[""] * len(ds) for ds in dialogues], len(pixels))
+        if not dialogues:
+            return []
         rows = [dialogue_ids(self.tokenizer, d, self.model.config.text.positions) for ds in dialogues for d in ds]
         owner = np.repeat(np.arange(len(dialogues)), [len(ds) for ds in dialogues])
         told = self.tokenizer.encode([clean_caption(text) for text in captions], self.model.config.text.positions)

@@ -16,8 +16,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from capfilt.abilities import Answer, Caption, Match, Verdict
+from capfilt.data.annotations import clean_statement
 from capfilt.errors import ConfigError, ImageError
-from capfilt.inputs.images import decode, to_pixels
+from capfilt.inputs.dialogues import dialogue_ids
+from capfilt.inputs.images import decode, to_pixels, upright
 from capfilt.inputs.texts import clean_caption, clean_question
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip
@@ -35,6 +37,7 @@ from capfilt.weights.store import FileLayout, save_as
 
 T = TypeVar("T")
 Picture = str | Path | bytes | Image.Image | np.ndarray
+FOR_CLIPS = ("caption", "match", "embed", "ask")
 CHUNK = 64  # images decoded at once, and the most that are in memory
 
 
@@ -60,8 +63,7 @@ def load(
         faithful: names of `Faithful`: behaviour of the original that its own training contradicts.
 
     Raises:
-        WeightsError: no such checkpoint, not a whole one, or one of another model.
-        DataError: no vocabulary.
+        WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary.
         ConfigError: a setting or switch that does not exist.
     """
     found = open_checkpoint(name, revision=revision, offline=offline, vocab=vocab, px=px, sets=sets)
@@ -110,7 +112,7 @@ class Model:
         prompt: str | None = None,
         **settings: Any,
     ) -> Any:
-        """Captions: a `Caption` an image; with `n` a list of so many an image (beam search: best first).
+        """Captions: a `Caption` an image; with `n` a list of up to so many an image (beam search: best first).
 
         seed: of nucleus sampling; what an image is given hangs on its pixels and the seed alone.
         prompt: what captions start with; the model's own if None.
@@ -122,9 +124,10 @@ class Model:
         predictor = Predictor(self.model, self.tokenizer, prompt=prompt)
 
         def work(pixels: np.ndarray, _: list[int]) -> list[list[Caption]]:
-            return predictor.captions(pixels, [_seed(seed, p) for p in pixels], decoding, n or 1)
+            return predictor.captions(pixels, [_seed(seed, p) for p in pixels], decoding, 1 if n is None else n)
 
-        found = self._each(_listed(images), work, lambda _, error: [Caption("", math.nan, error=error)])
+        lost: Callable[[int, str], list[Caption]] = lambda _, error: [Caption("", math.nan, error=error)] * (n or 1)  # noqa: E731
+        found = self._each(_listed(images), work, lost)
         return _like(images, found if n is not None else [captions[0] for captions in found])
 
     # ---- texts and images compared ------------------------------------------------------------------------------
@@ -232,11 +235,11 @@ class Model:
                 f"judge: {len(told)} statements, {len(left)} first images, {len(right)} second ones; one of each a row"
             )
         reasoner = Reasoner(self.model, self.tokenizer, faithful=self.faithful)
-        self._tell_cut(told, clean_caption, self.model.config.text.positions)
+        self._tell_cut(told, clean_statement, self.model.config.text.positions)
         found: list[Verdict] = []
         for start in range(0, len(told), CHUNK):
             part = slice(start, start + CHUNK)
-            pairs = list(zip(self._look(left[part]), self._look(right[part]), strict=True))
+            pairs = list(zip(self._look(left[part], False), self._look(right[part], False), strict=True))
             wrong = [next((x for x in pair if isinstance(x, str)), None) for pair in pairs]
             good = [i for i, why in enumerate(wrong) if why is None]
             probabilities = iter(())
@@ -258,13 +261,19 @@ class Model:
     ) -> Answer:
         """The best of `options` in a talk about an image and its caption; history: (question, answer), oldest first."""
         self._need("reply")
-        if not options:
-            raise ConfigError("options=[]: name at least one answer to choose from")
-        pixels = self._look([image])[0]
+        if isinstance(options, str) or not options:
+            raise ConfigError(f"options={options!r}: a list with at least one answer to choose from is needed")
+        pixels = self._look([image], clips=False)[0]
         if isinstance(pixels, str):
             return Answer("", math.nan, math.nan, error=pixels)
         said = [part for turn in history for part in turn]
         dialogues = [[*said, question, option] for option in options]
+        self._tell_cut([caption, question, *said, *options], clean_caption, self.model.config.text.positions)
+        kept = (
+            dialogue_ids(self.tokenizer, dialogues[0], self.model.config.text.positions) == self.tokenizer.sep_id
+        ).sum()
+        if kept < len(dialogues[0]):
+            warnings.warn(f"the {len(dialogues[0]) - kept} oldest parts of the talk do not fit; left out", stacklevel=2)
         logits = Dialogist(self.model, self.tokenizer).rank(pixels[None], [caption], [dialogues])[0]
         shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         order = np.argsort(-logits, kind="stable").tolist()
@@ -303,26 +312,34 @@ class Model:
             out += [failed(start + i, x) if isinstance(x, str) else next(done) for i, x in enumerate(seen)]
         return out
 
-    def _look(self, images: Sequence[Picture]) -> list[np.ndarray | str]:
+    def _look(self, images: Sequence[Picture], clips: bool = True) -> list[np.ndarray | str]:
         """Pixels of each image, or why it cannot be used."""
         with ThreadPoolExecutor() as threads:
             found = list(threads.map(self._one, images))
+        if not clips and any(isinstance(x, np.ndarray) and x.ndim == 4 for x in found):
+            raise ConfigError(f"this model looks at images; clips are for models that {' or '.join(FOR_CLIPS)}")
         if len({x.shape for x in found if isinstance(x, np.ndarray)}) > 1:
             raise ConfigError("images and clips, or clips of several lengths, in one list; give each kind its own call")
         return found
 
     def _one(self, image: Picture) -> np.ndarray | str:
+        as_stored = self.faithful.images_as_stored
         try:
-            if isinstance(image, np.ndarray) and image.ndim == 4:
-                return np.stack([to_pixels(frame, self.px) for frame in image])
-            if isinstance(image, np.ndarray | Image.Image):
-                return to_pixels(image, self.px)
+            if isinstance(image, np.ndarray):
+                frames = [to_pixels(frame, self.px) for frame in _frames(image)]
+                return np.stack(frames) if image.ndim == 4 else frames[0]
+            if isinstance(image, Image.Image):
+                return to_pixels(upright(image, as_stored), self.px)
+            if not isinstance(image, str | Path | bytes):
+                raise ImageError("not_an_image", f"a {type(image).__name__}; a path, bytes, picture or array is needed")
             data = image if isinstance(image, bytes) else Path(image).expanduser().read_bytes()
-            return to_pixels(decode(data, as_stored=self.faithful.images_as_stored), self.px)
+            return to_pixels(decode(data, as_stored=as_stored), self.px)
         except ImageError as error:
             return f"{error.reason}: {_named(image)}{error}"
         except OSError as error:
             return f"unreadable: {_named(image)}{error.strerror or error}"
+        except ValueError as error:  # a path that no system has
+            return f"unreadable: {image!r}: {error}"
 
     def _tell_cut(self, texts: Iterable[str], clean: Callable[..., str], limit: int) -> None:
         """A warning where texts are longer than the model reads."""
@@ -336,6 +353,17 @@ class Model:
                 f"left out. The first begins {cut[0][:40]!r}",
                 stacklevel=3,
             )
+
+
+def _frames(array: np.ndarray) -> np.ndarray:
+    """(H, W, 3) as the one frame of a clip. Raises ImageError for what is neither an image nor a clip."""
+    whole = array.dtype == np.uint8 and array.ndim in (3, 4) and array.shape[-1] == 3 and array.size
+    if not whole:
+        raise ImageError(
+            "not_an_image",
+            f"an array of {array.dtype} {array.shape}; uint8 of (H, W, 3), or of clips (F, H, W, 3), is needed",
+        )
+    return array if array.ndim == 4 else array[None]
 
 
 def _listed(images: Any) -> list[Picture]:

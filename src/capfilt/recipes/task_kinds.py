@@ -1,6 +1,11 @@
 """What one task of BLIP does otherwise than the others: how its rows are read, put into batches, and measured.
 
 A kind holds the settings that only its task has; what all have is a TaskConfig. The run itself is in `tasks`.
+
+    read     a part of the data, its pictures decoded into a folder
+    texts    every text that is learned from, for a vocabulary of its own
+    batches  what `train.loop.fit` takes
+    measure  name → number of a trained model; `learned`: what it was trained on, `length`: ids that texts are cut to
 """
 
 from collections import Counter
@@ -27,7 +32,7 @@ from capfilt.data.task_batches import (
 )
 from capfilt.errors import ConfigError
 from capfilt.evaluate.model import evaluate
-from capfilt.evaluate.tasks import measure_answers, measure_dialogs, measure_statements
+from capfilt.evaluate.tasks import Numbers, measure_answers, measure_dialogs, measure_statements
 from capfilt.inputs.augment import AugmentConfig
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import BlipConfig, Objective
@@ -44,7 +49,6 @@ from capfilt.train.loop import TrainConfig
 from capfilt.weights.sizes import Config
 
 R = TypeVar("R")
-Measures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,11 @@ class Pairs:
         prompt = config.model.prompt
         return Batches(data.table(), tokenizer, size, seed, px, config.longest, augmentation, prompt=prompt)
 
-    def measure(self, model: Any, tokenizer: TextTokenizer, val: Collection, learned: Collection) -> Measures:
+    def measure(
+        self, model: Any, tokenizer: TextTokenizer, val: Collection, learned: Collection, length: int
+    ) -> Numbers:
         """What the model's roles allow: recall both ways, re-ranked and by cosine alone; scores of its captions."""
-        return evaluate(Predictor(model, tokenizer), val, self.decoding, self.k).summary
+        return evaluate(Predictor(model, tokenizer, max_length=length), val, self.decoding, self.k).summary
 
 
 @dataclass(frozen=True)
@@ -150,11 +156,14 @@ class Questions:
         table, positions = QuestionTable.of(data.rows, data.album), config.model.text.positions
         return QuestionBatches(table, tokenizer, *config.feeding, config.longest, positions)
 
-    def measure(self, model: Any, tokenizer: TextTokenizer, val: Records[Asked], learned: Records[Asked]) -> Measures:
+    def measure(
+        self, model: Any, tokenizer: TextTokenizer, val: Records[Asked], learned: Records[Asked], length: int
+    ) -> Numbers:
         """VQA accuracy."""
-        said = Counter(answer for asked in learned.rows for answer in asked.answers)
+        said = Counter(answer for asked in learned.rows for answer in asked.answers if answer.strip())
         candidates = [answer for answer, _ in said.most_common(self.answers)] if self.answers else None
-        return measure_answers(Answerer(model, tokenizer), val.rows, val.album, candidates, self.k)
+        answerer = Answerer(model, tokenizer, max_length=length)
+        return measure_answers(answerer, val.rows, val.album, candidates, self.k).numbers
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,7 @@ class Statements:
 
     def read(self, part: Part) -> Records[Stated]:
         """Statements with their labels."""
-        stated = read_statements(part.paths, part.root, part.split)
+        stated = read_statements(part.paths, part.root, "train" if part.split == "train" else "dev")
         return _records(stated, lambda one: (one.first, one.second or one.first), part)
 
     def texts(self, data: Records[Stated]) -> Iterable[str]:
@@ -177,9 +186,11 @@ class Statements:
         table = StatementTable.of(data.rows, data.album)
         return StatementBatches(table, tokenizer, *config.feeding, config.longest, self.swap)
 
-    def measure(self, model: Any, tokenizer: TextTokenizer, val: Records[Stated], learned: Records[Stated]) -> Measures:
+    def measure(
+        self, model: Any, tokenizer: TextTokenizer, val: Records[Stated], learned: Records[Stated], length: int
+    ) -> Numbers:
         """Accuracy and consistency."""
-        return measure_statements(Reasoner(model, tokenizer), val.rows, val.album)
+        return measure_statements(Reasoner(model, tokenizer), val.rows, val.album).numbers
 
 
 @dataclass(frozen=True)
@@ -204,9 +215,11 @@ class Dialogues:
         table = DialogueTable.of(data.rows, data.album)
         return DialogueBatches(table, tokenizer, *config.feeding, config.longest, self.wrong)
 
-    def measure(self, model: Any, tokenizer: TextTokenizer, val: Records[Dialog], learned: Records[Dialog]) -> Measures:
+    def measure(
+        self, model: Any, tokenizer: TextTokenizer, val: Records[Dialog], learned: Records[Dialog], length: int
+    ) -> Numbers:
         """Where the answer stands among its options."""
-        return measure_dialogs(Dialogist(model, tokenizer), val.rows, val.album)
+        return measure_dialogs(Dialogist(model, tokenizer), val.rows, val.album).numbers
 
 
 Kind = Pairs | Questions | Statements | Dialogues

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from capfilt.blocks.med import MedConfig
 from capfilt.blocks.vit import VitConfig
 from capfilt.config import to_dict, with_sets
 from capfilt.errors import ConfigError
@@ -30,10 +31,11 @@ from capfilt.recipes.task_kinds import Dialogues, Pairs, Part, Questions, Statem
 from capfilt.runtime import derive, machine, sigterm_raises
 from capfilt.train.loop import NEUTRAL, TrainConfig, fit
 from capfilt.train.schedule import Schedule
-from capfilt.weights.checkpoint import Opened, open_checkpoint
+from capfilt.weights.checkpoint import OURS, Opened, open_checkpoint
+from capfilt.weights.rename import to_own
 from capfilt.weights.sizes import PROMPT, Config
 from capfilt.weights.start import start_from
-from capfilt.weights.store import MODELS, Model, load_strictly
+from capfilt.weights.store import MODELS, Model
 
 SIZES: dict[str, BlipConfig] = {
     "tiny": PRESETS["tiny"],
@@ -77,7 +79,7 @@ def caption(blip: BlipConfig) -> TaskConfig:
     ViT-L: 2e-6. The paper reaches CIDEr 129.7 on COCO's Karpathy test (14M images, ViT-B).
     """
     vit = _vit(blip, 384, checkpoint={LARGE: 5})
-    model = dataclasses.replace(blip, vit=vit, roles=("speak",), queue=0, prompt=PROMPT)
+    model = dataclasses.replace(blip, vit=vit, text=_text(blip), roles=("speak",), queue=0, prompt=PROMPT)
     return TaskConfig(model, CAPTIONING, Pairs(), _training(blip, 1e-5, large=2e-6), epochs=5, max_length=40)
 
 
@@ -89,7 +91,7 @@ def retrieval(blip: BlipConfig) -> TaskConfig:
     """
     vit = _vit(blip, 384, checkpoint={768: 4, LARGE: 12})
     queue = QUEUE if _published(blip) else 0  # of few rows, most would meet their own old keys in it
-    model = dataclasses.replace(blip, vit=vit, roles=("read", "look"), queue=queue, prompt="")
+    model = dataclasses.replace(blip, vit=vit, text=_text(blip), roles=("read", "look"), queue=queue, prompt="")
     train = dataclasses.replace(_training(blip, 1e-5, large=5e-6), alpha_epochs=1.0)
     return TaskConfig(model, RETRIEVAL, Pairs(), train, epochs=6, max_length=35)
 
@@ -99,7 +101,7 @@ def vqa(blip: BlipConfig) -> TaskConfig:
 
     The paper reaches 77.5 on VQAv2's test-dev (14M images, ViT-B).
     """
-    model = BlipVqaConfig(_vit(blip, 480, drop_path=0.1), blip.text, blip.special)
+    model = BlipVqaConfig(_vit(blip, 480, drop_path=0.1), _text(blip), blip.special)
     return TaskConfig(model, Answering(), Questions(), _training(blip, 2e-5), epochs=10, max_length=35)
 
 
@@ -109,7 +111,7 @@ def nlvr(blip: BlipConfig) -> TaskConfig:
     The paper reaches 82.7 on dev (14M images, ViT-B).
     """
     vit = _vit(blip, 384, drop_path=0.1)
-    model = BlipNlvrConfig(vit, blip.text, blip.special, merge_from=blip.text.depth // 2)
+    model = BlipNlvrConfig(vit, _text(blip), blip.special, merge_from=blip.text.depth // 2)
     return TaskConfig(model, Reasoning(), Statements(), _training(blip, 3e-5), epochs=15)
 
 
@@ -118,7 +120,7 @@ def visdial(blip: BlipConfig) -> TaskConfig:
 
     The paper reaches MRR 69.4 on val; it gives no code, so drop path and the number of wrong options are ours.
     """
-    model = BlipVisdialConfig(_vit(blip, 384), blip.text, blip.special)
+    model = BlipVisdialConfig(_vit(blip, 384), _text(blip), blip.special)
     train = dataclasses.replace(_training(blip, 2e-5), batch=240)
     return TaskConfig(model, Continuing(), Dialogues(), train, epochs=20)
 
@@ -143,6 +145,11 @@ def _vit(blip: BlipConfig, px: int, drop_path: float = 0.0, checkpoint: dict[int
     blocks = (checkpoint or {}).get(blip.vit.width, 0)
     drop_path = 0.1 if blip.vit.width == LARGE else drop_path  # the original never leaves it off in ViT-L
     return dataclasses.replace(blip.vit, px=px, drop_path=drop_path, checkpoint_blocks=blocks)
+
+
+def _text(blip: BlipConfig) -> MedConfig:
+    """The original tunes with dropout, whatever a checkpoint made for inference says (Hugging Face's say 0)."""
+    return dataclasses.replace(blip.text, dropout=0.1) if _published(blip) else blip.text
 
 
 def _training(blip: BlipConfig, rate: float, large: float | None = None) -> TrainConfig:
@@ -190,7 +197,7 @@ def configured(name: str, opened: Opened | None = None, size: str = "small") -> 
             f"--init {opened.origin.where}: a {opened.origin.kind} model, which {name} cannot start from; give a "
             "pre-trained one, or one of the task itself"
         )
-    return dataclasses.replace(config, model=source)
+    return dataclasses.replace(config, model=dataclasses.replace(source, vit=config.model.vit, text=config.model.text))
 
 
 def train_task(
@@ -231,7 +238,7 @@ def train_task(
             found = {"task": name, "rows": batches.describe()["rows"], "unread": _reasons(data)}
             found |= {"steps": done["steps"], "train_seconds": done["seconds"], "machine": machine()}
             if val is not None:
-                found["val"] = {**kind.measure(model, tokenizer, val, data), "unread": _reasons(val)}
+                found["val"] = {**kind.measure(model, tokenizer, val, data, config.longest), "unread": _reasons(val)}
             write_json(out / RESULTS, found)
         ranks.barrier()
         return read_json(out / RESULTS)
@@ -286,7 +293,8 @@ def _first_weights(config: TaskConfig, opened: Opened | None) -> Model:
     if opened is not None and isinstance(opened.model, Blip):
         start_from(model, opened.model)
     elif opened is not None:
-        load_strictly(model, opened.model.state_dict(), opened.origin.where)
+        held = opened.model.state_dict()
+        model.load_state_dict(to_own(held, OURS, model.state_dict(), opened.origin.where, resize=True))
     return model
 
 

@@ -110,7 +110,7 @@ def fit(
 ) -> dict[str, Any]:
     """Trains `model` in place to `config.steps`, resuming from `out` where it stopped; a finished run is only loaded.
 
-    objective: what the model's `losses` takes; where it has no `alpha`, none of the ramp above.
+    objective: what the model's `losses` takes; `alpha_epochs` counts only where it has an `alpha`.
 
     Writes `metrics.jsonl` as it goes, `checkpoint.safetensors` while it runs, and at the end the model and `done.json`,
     which is returned. SIGTERM and Ctrl-C save a checkpoint before they end the process.

@@ -48,7 +48,7 @@ class Expected:
     asked:  the prompt, question or text.
     answer: the text; "" for a match.
     ids:    the ids written, [DEC] and [SEP] included, where they are known.
-    itm:    probability of a match; itc: cosine; both within 1e-3 where they are known.
+    itm:    probability of a match; itc: cosine; each within .01 where it is known.
     first:  what stands at position 0 of a text that is matched: the original's shop window left [CLS] there.
     """
 

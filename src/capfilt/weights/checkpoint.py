@@ -23,7 +23,7 @@ from capfilt.weights.convert import huggingface, official
 from capfilt.weights.read import PICKLED, few, from_file, from_folder, pickled, state_of
 from capfilt.weights.rename import Layout, To, own_shapes, to_own
 from capfilt.weights.sizes import Config, Parts, checked, kind_of_config, parts_from_shapes
-from capfilt.weights.store import Model, config_of, hollow
+from capfilt.weights.store import OFFICIAL_FILE, Model, config_of, hollow
 
 FILES = (*PICKLED, ".safetensors")
 LOCAL = (*FILES, ".txt", ".json")  # endings that no hub id has
@@ -96,7 +96,7 @@ def open_checkpoint(
         WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary that fits.
         ConfigError: a setting that does not exist, or a revision of something local.
     """
-    sets = [*sets, *([f"vit.px={px}"] if px else [])]
+    sets = [*sets, *([f"vit.px={px}"] if px is not None else [])]
     given = {item.partition("=")[0].strip() for item in sets}
     local = _local(name)
     if local is not None and revision is not None:
@@ -152,6 +152,8 @@ def _in_folder(folder: Path, given: set[str], where: str, weights: Path | None =
     if about.get("model_type") or classes:
         said = " ".join([*classes, f"({about.get('model_type')})"])
         raise WeightsError(f"{where}: config.json describes {said}, not a BLIP")
+    if (folder / OFFICIAL_FILE).is_file():
+        return _in_file(folder / OFFICIAL_FILE, given, where)
     below = [path.parent for deep in range(1, DEEP + 1) for path in folder.glob("*/" * deep + "model.safetensors")]
     hint = f"; there are models below: {', '.join(map(str, sorted(below)))}" if below else ""
     raise WeightsError(f"{where}: no model here (no config.json of one){hint}")

@@ -53,7 +53,7 @@ def pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         unknown = re.search(r"GLOBAL ([\w.]+)", str(error))
         if unknown is None:
-            raise WeightsError(f"{path}: damaged or cut off ({_first_line(error)})") from None
+            raise WeightsError(f"{path}: damaged, or a pickle that holds no tensors; none of it was run") from None
         raise WeightsError(
             f"{path}: holds code, not only tensors ({unknown[1]}), and is not run; ask for it as safetensors, "
             "or take its state dict out where you trust it"
@@ -80,8 +80,9 @@ def few(names: Mapping[str, Any]) -> str:
 
 
 def _from_shards(index: Path) -> dict[str, Tensor]:
-    files = read_json(index).get("weight_map")
-    if not isinstance(files, dict) or any(Path(file).name != file for file in files.values()):
+    about = read_json(index)
+    files = about.get("weight_map") if isinstance(about, dict) else None
+    if not isinstance(files, dict) or any(not isinstance(f, str) or Path(f).name != f for f in files.values()):
         raise WeightsError(f"{index}: no weight_map of files beside it")
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):

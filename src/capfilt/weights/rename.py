@@ -5,6 +5,7 @@ A table maps a foreign key pattern to the own tensor it fills, to a part of one,
 one. The first pattern that fits a foreign key decides.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -140,10 +141,12 @@ def _place(name: str, tensor: Tensor, to: To, own: Mapping[str, Tensor], parts: 
         tensor = tensor[0]
     if to.turned and tensor.ndim == 2:
         tensor = tensor.T
-    if resize and to.grid and tensor.ndim == 3:
+    if resize and to.grid and tensor.ndim == 3 and math.isqrt(tensor.shape[1] - 1) ** 2 == tensor.shape[1] - 1:
         tensor = resize_positions(tensor.float(), want.shape[1])
     if tuple(tensor.shape) != shape:
         return [f"{name} is {tuple(tensor.shape)}, {to.key} takes {shape}"]
+    if tensor.ndim == 1 and tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+        return [f"{name} holds numbers that are none (NaN or infinite)"]  # only vectors: tables would all be read
     tensor = tensor.to(want.dtype)
     blocks = parts.setdefault(to.key, {})
     tied = blocks.setdefault(to.part, tensor)

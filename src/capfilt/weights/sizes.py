@@ -81,10 +81,16 @@ def parts_from_shapes(shapes: Mapping[str, tuple[int, ...]], given: Collection[s
     return Parts(vit, text, embed, min(merging, default=text.depth))
 
 
+POSITIVE = ("px", "patch", "width", "depth", "heads", "mlp", "vocab", "positions")
+
+
 def checked(config: Any, where: object) -> None:
     """Raises WeightsError where heads do not divide a tower's width, or the patch the image."""
     for name in ("vit", "text"):
         tower = getattr(config, name)
+        sizes = {field: value for field, value in vars(tower).items() if field in POSITIVE and value < 1}
+        if sizes:
+            raise WeightsError(f"{where}: {name} has {sizes}; sizes are at least 1")
         if tower.width % tower.heads:
             raise WeightsError(f"{where}: {name}.heads={tower.heads} does not divide the width {tower.width}")
     if config.vit.px % config.vit.patch:

@@ -149,10 +149,12 @@ def described(model: Model) -> dict[str, Any]:
 
 def config_of(about: dict[str, Any], where: object) -> Config:
     """The config that `described` wrote."""
-    name = about.get("model")
-    if name not in MODELS:
+    name, config = about.get("model"), about.get("config")
+    if not isinstance(name, str) or name not in MODELS:
         raise WeightsError(f"{where}: model {name!r} is not known; known: {', '.join(map(repr, MODELS))}")
-    return from_dict(MODELS[name][1], about["config"])
+    if not isinstance(config, dict):
+        raise WeightsError(f"{where}: no settings under 'config'")
+    return from_dict(MODELS[name][1], config)
 
 
 class _NoFirstValues(TorchFunctionMode):
