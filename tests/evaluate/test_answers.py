@@ -1,12 +1,10 @@
 """VQA accuracy: each rule of the official normalisation, and numbers by hand."""
 
-import json
-
 import pytest
 
 from capfilt.data.annotations import Asked
 from capfilt.errors import DataError
-from capfilt.evaluate.answers import normalize, score_answers, vqa_accuracy, write_answers
+from capfilt.evaluate.answers import normalize, score_answers, vqa_accuracy
 
 RULES = {
     "Yes": "yes",
@@ -104,8 +102,3 @@ def test_every_question_wants_one_answer():
         score_answers(questions, {1: "yes", 2: "no", 7: "x"})
     with pytest.raises(DataError, match="no question"):
         score_answers([], {})
-
-
-def test_file_for_the_server(tmp_path):
-    write_answers(tmp_path / "results.json", {458752000: "net"})
-    assert json.loads((tmp_path / "results.json").read_text("utf-8")) == [{"question_id": 458752000, "answer": "net"}]

@@ -5,7 +5,7 @@ import pytest
 
 from capfilt.data.annotations import Stated
 from capfilt.errors import DataError
-from capfilt.evaluate.statements import score_statements, write_verdicts
+from capfilt.evaluate.statements import score_statements
 
 
 def stated(name, group, label):
@@ -34,8 +34,3 @@ def test_wrong_input():
         score_statements([], np.ones(0, bool))
     with pytest.raises(DataError, match="1 of 2 have no label \\(first: 'x'\\)"):
         score_statements([FIVE[0], stated("x", "x", None)], np.ones(2, bool))
-
-
-def test_file_for_the_evaluation_script(tmp_path):
-    write_verdicts(tmp_path / "said.csv", FIVE[:2], np.array([True, False]))
-    assert (tmp_path / "said.csv").read_text("utf-8") == "dev-1-0-0,True\ndev-1-1-0,False\n"

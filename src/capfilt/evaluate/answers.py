@@ -1,4 +1,4 @@
-"""VQA accuracy as the official evaluation counts it, and the file that its server takes.
+"""VQA accuracy as the official evaluation counts it.
 
 Source: VQA (Antol et al., arXiv 1505.00468) and the evaluation code of VQA v2, whose treatment of texts is followed to
 the letter where it decides a number: an answer is worth min(1, others who gave it / 3), averaged over leaving each
@@ -9,13 +9,11 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from capfilt.data.annotations import Asked, Id
 from capfilt.errors import DataError
-from capfilt.files import write_json
 
 AGREEING = 3  # people whose answer makes it fully right
 
@@ -128,11 +126,6 @@ def score_answers(asked: Sequence[Asked], answers: Mapping[Id, str]) -> VqaScore
         by_question_type=_means([q.question_type for q in asked], each),
         each=each,
     )
-
-
-def write_answers(path: Path | str, answers: Mapping[Id, str]) -> None:
-    """[{question_id, answer}]: what the VQA server takes."""
-    write_json(path, [{"question_id": number, "answer": answer} for number, answer in answers.items()])
 
 
 def _flat(answer: str) -> str:

@@ -6,14 +6,12 @@ scripts. Values are shares in [0, 1]; papers print 100 times that.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
 from capfilt.data.annotations import Stated
 from capfilt.errors import DataError
-from capfilt.files import write_text
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,6 @@ def score_statements(stated: Sequence[Stated], said: Bool[np.ndarray, "n"]) -> S
     for statement, hit in zip(stated, right.tolist(), strict=True):
         groups[statement.group] = groups.get(statement.group, True) and hit
     return StatementScores(float(right.mean()), sum(groups.values()) / len(groups), right)
-
-
-def write_verdicts(path: Path | str, stated: Sequence[Stated], said: Bool[np.ndarray, "n"]) -> None:
-    """Lines of `ID,True` or `ID,False`: what the evaluation scripts of NLVR and NLVR2 take."""
-    _check(stated, said)
-    write_text(path, "".join(f"{one.id},{verdict}\n" for one, verdict in zip(stated, said.tolist(), strict=True)))
 
 
 def _check(stated: Sequence[Stated], said: np.ndarray) -> None:

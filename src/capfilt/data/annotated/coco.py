@@ -1,4 +1,4 @@
-"""COCO captions: Karpathy's file, the lists that BLIP uses, the official annotations, and results for evaluation.
+"""COCO captions: Karpathy's file, the lists that BLIP uses, the official annotations.
 
 | file | form | read by |
 |---|---|---|
@@ -27,7 +27,6 @@ from capfilt.data.annotated.checked import (
 )
 from capfilt.data.annotations import Captioned, Id
 from capfilt.errors import ConfigError
-from capfilt.files import write_json
 
 # Papers train on both: 82,783 images of COCO's train and 30,504 of its val.
 SPLITS = {"train": ("train", "restval"), "restval": ("restval",), "val": ("val",), "test": ("test",)}
@@ -116,8 +115,3 @@ def texts_in(row: Any, key: str) -> tuple[str, ...]:
     if not (isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts)):
         raise BadRow(f"{key!r} is neither a text nor a list of texts")
     return tuple(texts)
-
-
-def write_results(path: PathLike, captions: Mapping[Id, str]) -> None:
-    """[{image_id, caption}]: what the COCO evaluation and the NoCaps server take."""
-    write_json(str(path), [{"image_id": number, "caption": caption} for number, caption in captions.items()])

@@ -7,10 +7,10 @@ both are read by `read_official`. `nocaps_val.json` of BLIP is [{img_id, image}]
 from typing import Any
 
 from capfilt.data.annotated.checked import PathLike, collect, identity, placed, read_rows, want
-from capfilt.data.annotated.coco import read_official, read_references, write_results
+from capfilt.data.annotated.coco import read_official, read_references
 from capfilt.data.annotations import Captioned
 
-__all__ = ["read_list", "read_official", "read_references", "write_results"]
+__all__ = ["read_list", "read_official", "read_references"]
 
 
 def read_list(path: PathLike, image_root: PathLike) -> list[Captioned]:
