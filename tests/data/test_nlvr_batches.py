@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from capfilt.data.nlvr_batches import DrawnStatements, StripStatements, draw_told, seen_anew
-from capfilt.data.nlvr_world import COLOURS, draw_scene, fold, paint, recolour
+from capfilt.data.nlvr.batches import DrawnStatements, StripStatements, draw_told, seen_anew
+from capfilt.data.nlvr.world import COLOURS, draw_scene, fold, paint, recolour
 from capfilt.errors import ConfigError
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.runtime import rng

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from capfilt.data.nlvr_boxes import box_statement
-from capfilt.data.nlvr_words import Say
-from capfilt.data.nlvr_world import draw_scene
+from capfilt.data.nlvr.boxes import box_statement
+from capfilt.data.nlvr.words import Say
+from capfilt.data.nlvr.world import draw_scene
 from capfilt.runtime import rng
 
 N = {

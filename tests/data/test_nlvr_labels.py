@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from capfilt.data.nlvr_labels import CLASSES, NONE, OF_BOX, labelled_batch, labels
-from capfilt.data.nlvr_world import Item, Scene
+from capfilt.data.nlvr.labels import CLASSES, NONE, OF_BOX, labelled_batch, labels
+from capfilt.data.nlvr.world import Item, Scene
 from capfilt.errors import ConfigError
 
 YELLOW, BLACK, BLUE = range(3)

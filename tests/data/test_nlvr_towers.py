@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from capfilt.data.nlvr_towers import tower_statement
-from capfilt.data.nlvr_words import Say
-from capfilt.data.nlvr_world import Item, Scene, draw_scene
+from capfilt.data.nlvr.towers import tower_statement
+from capfilt.data.nlvr.words import Say
+from capfilt.data.nlvr.world import Item, Scene, draw_scene
 from capfilt.runtime import rng
 
 N = {"one": 1, "1": 1, "two": 2, "2": 2, "three": 3, "3": 3, "four": 4, "4": 4}

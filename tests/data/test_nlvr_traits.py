@@ -2,9 +2,9 @@
 
 import pytest
 
-from capfilt.data.nlvr_traits import between, counted, height, over, run, tower_trait
-from capfilt.data.nlvr_words import Say, Trait
-from capfilt.data.nlvr_world import Box, Item
+from capfilt.data.nlvr.traits import between, counted, height, over, run, tower_trait
+from capfilt.data.nlvr.words import Say, Trait
+from capfilt.data.nlvr.world import Box, Item
 from capfilt.runtime import rng
 
 NAMES = {"y": "yellow", "k": "black", "b": "blue"}

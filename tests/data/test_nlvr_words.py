@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from capfilt.data.nlvr_words import NUMBERS, Say, Statement, colours
-from capfilt.data.nlvr_world import Item, Scene
+from capfilt.data.nlvr.words import NUMBERS, Say, Statement, colours
+from capfilt.data.nlvr.world import Item, Scene
 from capfilt.runtime import rng
 
 RULES = {  # opening → which counts k of n are so: exactly read, loosely read

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from capfilt.data.nlvr_world import BOX, COLOURS, GROUND, PITCH, Item, Scene, draw_scene, fold, paint, recolour
+from capfilt.data.nlvr.world import BOX, COLOURS, GROUND, PITCH, Item, Scene, draw_scene, fold, paint, recolour
 from capfilt.errors import DataError
 from capfilt.runtime import rng
 

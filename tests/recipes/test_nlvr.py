@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from capfilt.blocks.vit import VitConfig
-from capfilt.data.nlvr_batches import draw_told
-from capfilt.data.nlvr_labels import CLASSES, NONE
-from capfilt.data.nlvr_world import paint
+from capfilt.data.nlvr.batches import draw_told
+from capfilt.data.nlvr.labels import CLASSES, NONE
+from capfilt.data.nlvr.world import paint
 from capfilt.models.blip_nlvr import PRESETS, BlipNlvrConfig
 from capfilt.recipes.nlvr import NlvrConfig, judge, main, naming_loss, read_rows, train
 from capfilt.runtime import rng

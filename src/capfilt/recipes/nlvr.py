@@ -27,9 +27,9 @@ from capfilt.blocks.vit import Vit
 from capfilt.config import to_dict
 from capfilt.data.annotated.nlvr2 import read_nlvr
 from capfilt.data.annotations import Stated
-from capfilt.data.nlvr_batches import DrawnStatements, StripStatements, draw_told
-from capfilt.data.nlvr_labels import CLASSES, NONE, labelled_batch
-from capfilt.data.nlvr_world import ORDERS, fold
+from capfilt.data.nlvr.batches import DrawnStatements, StripStatements, draw_told
+from capfilt.data.nlvr.labels import CLASSES, NONE, labelled_batch
+from capfilt.data.nlvr.world import ORDERS, fold
 from capfilt.evaluate.statements import score_statements
 from capfilt.files import lease, write_json
 from capfilt.inputs.images import decode

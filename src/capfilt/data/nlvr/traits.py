@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from capfilt.data.nlvr_words import Amount, Say, Trait, colours, pick
-from capfilt.data.nlvr_world import Box, Scene
+from capfilt.data.nlvr.words import Amount, Say, Trait, colours, pick
+from capfilt.data.nlvr.world import Box, Scene
 
 
 def height(say: Say) -> Trait:

@@ -1,8 +1,8 @@
 """Statements about towers, in the manner of NLVR's writers, each with its truth."""
 
-from capfilt.data.nlvr_traits import BESIDE, between, count, counted, height, over, run, tower_trait
-from capfilt.data.nlvr_words import Say, Statement, Trait, colours, pick
-from capfilt.data.nlvr_world import Scene
+from capfilt.data.nlvr.traits import BESIDE, between, count, counted, height, over, run, tower_trait
+from capfilt.data.nlvr.words import Say, Statement, Trait, colours, pick
+from capfilt.data.nlvr.world import Scene
 
 
 def tower_statement(say: Say) -> Statement:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from capfilt.data.nlvr_words import Say, Statement, Trait, colours, pick
-from capfilt.data.nlvr_world import SHAPES, SIDES, Box, Item, Scene
+from capfilt.data.nlvr.words import Say, Statement, Trait, colours, pick
+from capfilt.data.nlvr.world import SHAPES, SIDES, Box, Item, Scene
 
 ItemTest = Callable[[Item], bool]
 

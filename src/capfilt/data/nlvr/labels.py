@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from capfilt.data.nlvr_world import BOX, COLOURS, ORDERS, SHAPES, SIDES, Box, Scene, draw_scene, fold, paint
+from capfilt.data.nlvr.world import BOX, COLOURS, ORDERS, SHAPES, SIDES, Box, Scene, draw_scene, fold, paint
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.runtime import rng

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from capfilt.data.nlvr_boxes import box_statement
-from capfilt.data.nlvr_towers import tower_statement
-from capfilt.data.nlvr_words import Say, Statement
-from capfilt.data.nlvr_world import COLOURS, ORDERS, Scene, draw_scene, fold, paint, recolour
+from capfilt.data.nlvr.boxes import box_statement
+from capfilt.data.nlvr.towers import tower_statement
+from capfilt.data.nlvr.words import Say, Statement
+from capfilt.data.nlvr.world import COLOURS, ORDERS, Scene, draw_scene, fold, paint, recolour
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.texts import clean_caption

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from capfilt.data.nlvr_world import COLOURS, Box, Scene
+from capfilt.data.nlvr.world import COLOURS, Box, Scene
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 BoxTest = Callable[[Box, bool], bool]  # (what is judged, whether to read exactly)
