@@ -47,7 +47,7 @@ bench: $(STAMP) ## time the training step on this machine, against the plain way
 golden: $(STAMP) ## our numbers against reference cases; DIR=folder
 	$(BIN)/capfilt golden $(DIR)
 
-parity: $(STAMP) ## our numbers against transformers at base size, and the time to load; some minutes
+parity: $(STAMP) ## our numbers against transformers at base size, and the time to load; about 3 minutes
 	$(BIN)/python -m capfilt.recipes.parity
 
 study: $(STAMP) ## the comparison over several seeds

@@ -45,14 +45,18 @@ def atomic(path: Path | str, write: Callable[[Path], object]) -> None:
             write(temporary)
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
+            os.chmod(temporary, 0o666 & ~_UMASK)  # some writers leave it to the owner alone
             os.replace(temporary, path)
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"{path.parent}: there is a file where the folder should be. Choose another.") from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -130,6 +134,8 @@ def lease(folder: Path | str) -> Iterator[None]:
 
 
 _HELD: set[int] = set()
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def _let_go() -> None:

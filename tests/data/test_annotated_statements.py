@@ -100,5 +100,5 @@ def test_our_own_form(tmp_path):
         Stated("/r/c.png", None, "S", False, "1", "S"),
         Stated("/r/d.png", None, "S", None, "2", "g"),
     ]
-    with pytest.raises(DataError, match="more than two images"):
+    with pytest.raises(DataError, match="`images` that are not two"):
         simple.read_stated(lines(tmp_path / "x.jsonl", {"images": ["a", "b", "c"], "sentence": "S"}), "/r")

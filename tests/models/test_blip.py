@@ -96,7 +96,12 @@ def test_equal_pairs_two_by_two_never_nan():
 
 
 def test_given_wrong_texts_take_the_place_of_drawn_ones():
+    torch.manual_seed(0)
     model, batch = loud(Blip(TINY)).eval(), a_batch()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("norm.weight"):
+                p.fill_(1.0)  # at .25 a text hardly reaches the head
     extra = torch.randint(7, 60, (4, 9))
     some = torch.zeros(4, 9, dtype=torch.long)
     plain = losses(model, batch)["itm"].item()
@@ -104,7 +109,7 @@ def test_given_wrong_texts_take_the_place_of_drawn_ones():
     assert losses(model, nothing)["itm"].item() == pytest.approx(plain, abs=1e-5)
     some[0] = 1
     given = dataclasses.replace(batch, extra_ids=extra, extra_mask=some)
-    assert losses(model, given)["itm"].item() != pytest.approx(plain, abs=1e-6)
+    assert losses(model, given)["itm"].item() != pytest.approx(plain, abs=1e-3)
 
 
 def test_twins_follow_and_the_queue_fills():

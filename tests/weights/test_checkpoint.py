@@ -216,10 +216,29 @@ def test_ids_that_differ_between_config_and_vocabulary(build, words, tmp_path):
         open_checkpoint(tmp_path)
 
 
+def without_words(path: Path) -> None:
+    """The .pth as others write it: no vocabulary in it."""
+    held = torch.load(path, weights_only=True)
+    del held["capfilt"]["tokenizer"]
+    torch.save(held, path)
+
+
+def test_two_files_in_a_folder_keep_their_own_words(build, words, tmp_path):
+    texts = ["some other words than these, quite a few of them", "which make as many pieces as the first ones have"]
+    other = TextTokenizer.train(texts, len(words))
+    assert len(other) == len(words)
+    model = build("caption")
+    save_as(model, words, tmp_path / "a.pth", "official")
+    save_as(model, other, tmp_path / "b.pth", "official")
+    for name, own in (("a.pth", words), ("b.pth", other)):
+        assert open_checkpoint(tmp_path / name).tokenizer.to_json() == own.to_json()
+
+
 def test_a_vocabulary_is_taken_from_where_it_is_given(build, words, tmp_path, monkeypatch):
     model, home, apart = build("caption"), tmp_path / "model", tmp_path / "words"
     save_as(model, words, home, "official")
-    (home / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    without_words(home / OFFICIAL_FILE)
+    words.save(tmp_path)
     apart.mkdir()
     shutil.copy(tmp_path / "tokenizer.json", apart)
     for vocab in (apart, str(tmp_path / "tokenizer.json")):
@@ -234,6 +253,7 @@ def test_a_vocabulary_is_taken_from_where_it_is_given(build, words, tmp_path, mo
 
 def test_no_vocabulary_and_a_wrong_one(build, words, tmp_path):
     save_as(build("caption"), words, tmp_path, "official")
+    without_words(tmp_path / OFFICIAL_FILE)
     TextTokenizer.train(["some other words than these"], 50).save(tmp_path)
     with pytest.raises(WeightsError, match=r"its word table has \d+ rows, the vocabulary \d+ entries"):
         open_checkpoint(tmp_path / OFFICIAL_FILE)
@@ -380,7 +400,8 @@ def test_numbers_that_are_none_are_told(build, words, tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"model": ["x"]}, "is not known"),
+        ({"model": ["x"]}, "no model here"),
+        ({"model": "x"}, "is not known"),
         ({"config": None}, "no settings under 'config'"),
         ({"config": []}, "no settings under 'config'"),
     ],
@@ -409,3 +430,20 @@ def test_an_index_that_is_none_is_one_line(build, words, tmp_path):
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(held))
         with pytest.raises(WeightsError, match="no weight_map of files beside it"):
             open_checkpoint(tmp_path)
+
+
+def test_what_stands_in_a_folder_stays(build, words, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps({"model": {"vit": {}}, "pretrain": {}}))
+    (tmp_path / "file").write_text("mine")
+    for out, layout in (("run", "capfilt"), ("run", "huggingface"), ("file", "capfilt"), ("x.pth", "capfilt")):
+        with pytest.raises(ConfigError):
+            save_as(build("caption"), words, tmp_path / out, layout)
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "x.pth").exists()
+    with pytest.raises(WeightsError, match="no model here"):
+        open_checkpoint(tmp_path / "run")
+
+
+def test_weights_may_be_read_by_whom_the_folder_lets(build, words, tmp_path):
+    save_as(build("caption"), words, tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from capfilt.blocks.linear import Linear
+
 Heads = Float[Tensor, "b h l d"]
 KeysValues = tuple[Tensor, Tensor]
 
@@ -66,8 +68,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b l d"], bias: Tensor | None = None, first_only: bool = False) -> Tensor:
         """(B, L, D) → (B, L, D), or (B, 1, D) when only the first position's answer is wanted."""
@@ -97,9 +99,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, seen_width: int, heads: int, dropout: float = 0.0):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.q = nn.Linear(width, width)
+        self.q = Linear(width, width)
         self.kv = nn.Linear(seen_width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def project(self, seen: Float[Tensor, "b n e"]) -> KeysValues:
         """Image tokens → keys and values, each (B, H, N, d)."""

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from capfilt.blocks.attention import CrossAttention, KeysValues, SelfAttention, mask_bias
+from capfilt.blocks.linear import Linear, linear
 from capfilt.blocks.vit import init_std
 
 Role = Literal["read", "look", "speak"]
@@ -64,8 +65,8 @@ class MedLayer(nn.Module):
         self.causal_norm = nn.LayerNorm(width, eps) if speaks else None
         self.cross = CrossAttention(width, seen_width, config.heads, config.dropout) if sees else None
         self.cross_norm = nn.LayerNorm(width, eps) if sees else None
-        self.fc1 = nn.Linear(width, config.mlp)
-        self.fc2 = nn.Linear(config.mlp, width)
+        self.fc1 = Linear(width, config.mlp)
+        self.fc2 = Linear(config.mlp, width)
         self.norm = nn.LayerNorm(width, eps)
         self.dropout = config.dropout
 
@@ -111,13 +112,13 @@ class WordHead(nn.Module):
 
     def __init__(self, config: MedConfig):
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width)
+        self.dense = Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, config.eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab))
 
     def forward(self, states: Float[Tensor, "*n d"], words: Float[Tensor, "v d"]) -> Float[Tensor, "*n v"]:
         """(..., D) → (..., V)."""
-        return F.linear(self.norm(F.gelu(self.dense(states))), words, self.bias)
+        return linear(self.norm(F.gelu(self.dense(states))), words, self.bias)
 
 
 class Med(nn.Module):

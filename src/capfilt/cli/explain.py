@@ -28,6 +28,7 @@ def explain(
     layer: Annotated[
         int | None, typer.Option(help="Cross-attention to look at, from 0.  [default: the middle]")
     ] = None,
+    vocab: Annotated[str | None, typer.Option(help="The model's vocabulary, where none is beside it.")] = None,
 ) -> None:
     """Draw where a model looks at each word of a text about a picture (Grad-CAM), as one PNG."""
     import numpy as np
@@ -44,7 +45,7 @@ def explain(
         picture = decode(image.read_bytes())
     except OSError as error:
         raise DataError(f"{image}: {error.strerror}; give a picture") from None
-    found = load(model)
+    found = load(model, vocab=vocab)
     if not {"match", "caption"} & set(found.abilities):
         raise ConfigError(
             f"explain: {model} can {', '.join(found.abilities)}; a model that can match or caption is needed"

@@ -7,7 +7,9 @@ import typer
 
 
 def verify(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, or a .pth file under its published name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A hub id, or a .pth file or folder under its published name.")
+    ],
     image: Annotated[
         Path | None, typer.Option(help="The authors' demo picture.  [default: downloaded from where they put it]")
     ] = None,
@@ -25,7 +27,8 @@ def verify(
     from capfilt.predict.verify import verify as checks
     from capfilt.weights.catalog import CATALOG, entry
 
-    known = entry(Path(name).name if name.endswith(".pth") else name)
+    local = Path(name)
+    known = entry(local.name if local.suffix == ".pth" else f"Salesforce/{local.name}" if local.is_dir() else name)
     if known is None or not known.expected:
         those = ", ".join(e.name for e in CATALOG if e.expected)
         raise ConfigError(f"{name}: no published answers are known for it; they are for {those}")

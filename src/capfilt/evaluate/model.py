@@ -42,8 +42,10 @@ class Evaluation:
     text_image: list[int] = field(default_factory=list)
 
 
-def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None = None, k: int = 64) -> Evaluation:
-    """Everything the model's roles allow. `k` candidates a query are re-ranked; `decoding` is BLIP's beam if None."""
+def evaluate(
+    predictor: Predictor, test: Collection, decoding: Decoding | None = None, k: int = 64, itc: float | None = 1.0
+) -> Evaluation:
+    """Everything the model's roles allow. `decoding` is BLIP's beam if None; k and itc as in `retrieve`."""
     if len(test) < 2:
         raise DataError(f"{len(test)} test image: comparing needs at least 2")
     roles = predictor.model.config.roles
@@ -51,7 +53,7 @@ def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None =
     each: dict[str, np.ndarray] = {}
     captions: list[str] = []
     if "read" in roles:
-        for before, found in retrieve(predictor, test.pictures, test.texts, k).items():
+        for before, found in retrieve(predictor, test.pictures, test.texts, k, itc).items():
             summary |= {before + name: value for name, value in found.summary().items()}
             each |= {before + name: hits for name, hits in found.hits().items()}
     if "speak" in roles:
@@ -62,18 +64,24 @@ def evaluate(predictor: Predictor, test: Collection, decoding: Decoding | None =
 
 
 def retrieve(
-    predictor: Predictor, pictures: Pictures, texts: Sequence[Sequence[str]], k: int = 64
+    predictor: Predictor,
+    pictures: Pictures,
+    texts: Sequence[Sequence[str]],
+    k: int = 64,
+    itc: float | None = 1.0,
 ) -> dict[str, Retrieval]:
     """Recall both ways: under `itc_` by cosine alone; under "" with the k best re-ranked, where the model can match.
 
     texts: for each image its captions, at least one.
+    itc: what the cosine counts in `rerank`; one over the model's temperature if None.
     """
     owner, flat = _owners(texts), [text for of_image in texts for text in of_image]
     sim = cosines(predictor, pictures, flat)
     found = {"itc_": retrieval(sim, owner)}
     if k and "look" in predictor.model.config.roles:
         logits = match_logits(predictor, pictures, flat, np.logical_or(*candidates(sim, k)))
-        for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked])
+        weight = 1 / predictor.model.temperature.item() if itc is None else itc
+        for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked], weight)
         found[""] = retrieval(for_image, owner, for_text)
     return found
 

@@ -156,7 +156,7 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def rerank(
-    sim: Float[np.ndarray, "i t"], k: int, itm_score: ItmScore
+    sim: Float[np.ndarray, "i t"], k: int, itm_score: ItmScore, itc: float = 1.0
 ) -> tuple[Float[np.ndarray, "i t"], Float[np.ndarray, "t i"]]:
     """Orders the k best by cosine anew, both ways: matching logit plus cosine; every other pair gets -100.
 
@@ -165,6 +165,8 @@ def rerank(
         k: candidates each way; as many as there are where k is larger. With k < 10, R@10 counts only what was asked.
         itm_score: (P,) image indices and (P,) text indices → (P,) raw logit of "match". It is called once for each
             image, all its pairs together (those of both directions, each once), so its tokens are made only once.
+        itc: what the cosine counts beside the logit, 1 in BLIP. One over the temperature makes log odds of both:
+            ITM learned from wrong pairs that were drawn by that very softmax, so it tells what the cosine leaves open.
 
     Returns:
         scores (I, T) for finding texts and (T, I) for finding images.
@@ -184,5 +186,5 @@ def rerank(
             raise DataError(
                 f"rerank: itm_score gave shape {logits.shape} for {len(texts)} pairs, wanted {texts.shape}."
             )
-        scores[image, texts] = logits + sim[image, texts]
+        scores[image, texts] = logits + itc * sim[image, texts]
     return np.where(for_image, scores, NEVER), np.where(for_text, scores, NEVER).T

@@ -91,6 +91,18 @@ class TextTokenizer:
         return cls(tokenizer, str(path))
 
     @classmethod
+    def from_json(cls, text: str, where: str) -> "TextTokenizer":
+        """Reads what `to_json` gave. Raises DataError for what is no vocabulary."""
+        try:
+            return cls(Tokenizer.from_str(text), where)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise DataError(f"{where}: not a vocabulary ({error})") from None
+
+    def to_json(self) -> str:
+        """All of it as one string."""
+        return self._tokenizer.to_str()
+
+    @classmethod
     def load(cls, folder: Path | str) -> "TextTokenizer":
         """Reads what `save` wrote."""
         return cls.from_vocab(Path(folder) / FILE)

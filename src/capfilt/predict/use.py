@@ -205,6 +205,8 @@ class Model:
         self._need("ask")
         pictures, one = _listed(images), not isinstance(images, list | tuple)
         given = [questions] if one else list(questions) if not isinstance(questions, str) else []
+        if not one and isinstance(questions, str):
+            raise ConfigError("ask: one question for a list of images; give each image its own")
         if len(given) != len(pictures):
             raise ConfigError(f"ask: {len(pictures)} images and {len(given)} questions; give each image its own")
         asked = [[q] if isinstance(q, str) else list(q) for q in given]

@@ -31,7 +31,7 @@ def run(
     from capfilt.ranks import from_environment
 
     if name not in RECIPES:
-        raise ConfigError(f"recipe {name!r} is not one of {', '.join(RECIPES)}")
+        raise ConfigError(f"recipe {name!r} is not one of {', '.join((*RECIPES, *TASKS))}")
     return pretrain(with_sets(RECIPES[name](pairs=pairs, human=human, test=test), sets), out, from_environment())
 
 

@@ -55,6 +55,8 @@ def measure(model: str, task: str, files: Files, out: Path | None = None, sets: 
         raise ConfigError(f"task {task!r} is not one of {', '.join(TASKS)}")
     if not files.data:
         raise ConfigError(f"{task}: nothing to measure with; give --data")
+    if out is not None and any((out / name).is_file() for name in ("task.json", "stages.json")):
+        raise ConfigError(f"{out}: holds the run that made a model; its results stay. Choose another --out")
     sets = list(sets)
     settings = with_sets(Settings(TASKS[task]()), sets)
     opened = open_checkpoint(model, vocab=settings.vocab)

@@ -94,11 +94,13 @@ class Records(Generic[R]):
 class Pairs:
     """Images and their captions: captioning, retrieval.
 
-    k:        candidates a query that are re-ranked where the model is measured by retrieval.
+    k, itc:   candidates a query that are re-ranked where the model is measured by retrieval, and what the cosine counts
+              there: 1 in BLIP; None: one over the model's temperature.
     decoding: how it is made to speak where it is measured by its captions.
     """
 
     k: int = 256
+    itc: float | None = 1.0
     decoding: Decoding = BEAM
 
     def read(self, part: Part) -> Collection:
@@ -128,7 +130,8 @@ class Pairs:
         self, model: Any, tokenizer: TextTokenizer, val: Collection, learned: Collection, length: int
     ) -> Numbers:
         """What the model's roles allow: recall both ways, re-ranked and by cosine alone; scores of its captions."""
-        return evaluate(Predictor(model, tokenizer, max_length=length), val, self.decoding, self.k).summary
+        predictor = Predictor(model, tokenizer, max_length=length)
+        return evaluate(predictor, val, self.decoding, self.k, self.itc).summary
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,8 @@ def train_task(
             f"epochs={config.epochs} and train.steps={config.train.steps} both say how long; "
             "--set epochs=null where steps shall"
         )
+    if config.epochs is not None and config.epochs <= 0:
+        raise ConfigError(f"epochs={config.epochs}: more than 0")
     sources = sources.absolute()
     settings = _settings(name, config, sources)
     with _folder(out, settings, ranks):

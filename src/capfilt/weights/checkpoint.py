@@ -69,6 +69,7 @@ class _Found:
     config: Config | None = None
     parts: Parts | None = None
     ids: Mapping[str, int] = dataclasses.field(default_factory=dict)  # special ids that its config claims
+    words: str | None = None  # a vocabulary that the file itself holds
 
 
 def open_checkpoint(
@@ -136,7 +137,7 @@ def _in_folder(folder: Path, given: set[str], where: str, weights: Path | None =
     about = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if not isinstance(about, dict):
         raise WeightsError(f"{where}: config.json holds no settings")
-    if "model" in about:
+    if isinstance(about.get("model"), str):
         config = config_of(about, f"{where}/config.json")
         path, tensors = (weights, from_file(weights)) if weights else from_folder(folder)
         return _Found(path, tensors, "capfilt", kind_of_config(config), OURS, config=_for_use(config))
@@ -186,7 +187,7 @@ def _in_file(path: Path, given: set[str], where: str) -> _Found:
     about = held.get("capfilt")  # what `save_as` puts beside the state
     if isinstance(about, Mapping):
         config = _for_use(config_of(dict(about), where))
-        return _Found(path, tensors, "official", kind, table, config=config)
+        return _Found(path, tensors, "official", kind, table, config=config, words=about.get("tokenizer"))
     parts = parts_from_shapes(own_shapes(tensors, table), given, where)
     return _Found(path, tensors, "official", kind, table, parts=parts)
 
@@ -206,7 +207,7 @@ def _vocabulary(vocab: str | Path | None, found: _Found, offline: bool, where: s
     if vocab is not None:
         at = _local(vocab) if "/" in str(vocab) or Path(vocab).exists() or Path(vocab).suffix else None
         path = at if at is not None else hub.vocabulary(str(vocab), offline)
-    elif any((folder / name).is_file() for name in VOCABULARIES):
+    elif found.words is not None or any((folder / name).is_file() for name in VOCABULARIES):
         path = folder
     else:
         try:
@@ -217,7 +218,8 @@ def _vocabulary(vocab: str | Path | None, found: _Found, offline: bool, where: s
                 "give one with vocab= (--vocab): a vocab.txt, a tokenizer.json, a folder with either, or a hub id"
             ) from None
     try:
-        t = TextTokenizer.from_vocab(path)
+        inside = found.words if vocab is None else None
+        t = TextTokenizer.from_vocab(path) if inside is None else TextTokenizer.from_json(inside, where)
     except DataError as error:
         raise WeightsError(f"{where}: no usable vocabulary: {error}") from None
     special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)

@@ -69,4 +69,4 @@ def _fetch(repo: str, revision: str | None, offline: bool, patterns: Sequence[st
         raise
     except Exception as error:  # whatever a network can do
         why = f"the download failed ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-    raise WeightsError(f"{repo}: {why}")
+    raise WeightsError(f"{repo}: no such folder here; as a hub id: {why}")

@@ -62,23 +62,35 @@ def save_as(model: Model, tokenizer: TextTokenizer, out: Path | str, layout: str
 
     capfilt:     a folder, as `save`.
     huggingface: a folder that the BLIP classes of `transformers` load, processor and vocabulary included.
-    official:    `out` itself where it ends in .pth, else `out`/model.pth, with the vocabulary beside it. The original
-                 reads its `model`; what a state dict cannot say lies under `capfilt`, for us.
+    official:    `out` itself where it ends in .pth, else `out`/model.pth. The original reads its `model`; what a state
+                 dict cannot say, the vocabulary too, lies under `capfilt`, for us.
 
     Raises WeightsError for a model that the layout has no words for, before anything is written.
     """
     if layout not in get_args(FileLayout):
         raise ConfigError(f"layout {layout!r}: choose from {', '.join(get_args(FileLayout))}")
     out = Path(out)
+    if layout != "official" and out.suffix == ".pth":
+        raise ConfigError(f"{out}: the layout {layout} is a folder; a .pth file goes with the layout official")
+    _check_place(out, layout)
     if layout == "huggingface":
         _save_huggingface(model, tokenizer, out)
     elif layout == "official":
-        held = {"model": _unshared(official_state(model)), "capfilt": described(model)}
-        path = out if out.suffix == ".pth" else out / OFFICIAL_FILE
-        atomic(path, lambda temporary: torch.save(held, temporary))
-        tokenizer.save(path.parent)
+        about = {**described(model), "tokenizer": tokenizer.to_json()}
+        held = {"model": _unshared(official_state(model)), "capfilt": about}
+        atomic(out if out.suffix == ".pth" else out / OFFICIAL_FILE, lambda temporary: torch.save(held, temporary))
     else:
         save(model, tokenizer, out)
+
+
+def _check_place(out: Path, layout: str) -> None:
+    """Raises ConfigError where the folder is something else's: a run, or another program's."""
+    about = out / "config.json"
+    if layout != "official" and about.is_file():
+        held = read_json(about)
+        known = isinstance(held, dict) and (isinstance(held.get("model"), str) or held.get("model_type") == "blip")
+        if not known:
+            raise ConfigError(f"{out}: holds a config.json that is no model's; choose another folder")
 
 
 def official_state(model: Model) -> dict[str, Tensor]:

@@ -50,8 +50,8 @@ def read_stated(path: PathLike, image_root: PathLike) -> list[Stated]:
         number, row = numbered
         sentence = want(row, "sentence", str)
         images = texts_in(row, "images" if "images" in row else "image")
-        if len(images) > 2:
-            raise BadRow("more than two images")
+        if len(images) != 2 and "images" in row:
+            raise BadRow("`images` that are not two; one stands under `image`")
         first, second = (*(placed(image_root, image) for image in images), None)[:2]
         group = str(row.get("group", sentence))
         return [Stated(str(first), second, sentence, label_of(row), str(row.get("id", number)), group)]
