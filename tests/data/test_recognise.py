@@ -128,6 +128,13 @@ def test_another_file_says_what_it_has(write, read):
         read([write({"model_type": "blip"})])
 
 
+@pytest.mark.parametrize("text", ['[{"image": "a.jpg", "caption": "A do', '{"images": [\n{"id": 1}\n'])
+def test_json_that_breaks_off_is_told(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=r"x\.json: broken JSON"):
+        read_captions([tmp_path / "x.json"], "/r", "val")
+
+
 def test_no_json_is_no_statement(write):
     with pytest.raises(DataError, match="it has no JSON, not rows of identifier"):
         read_statements([write("nothing")], "at", "val")

@@ -46,7 +46,7 @@ def bootstrap(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/demo or runs/<pairs>]")] = None,
     recipe: Annotated[str, typer.Option(help="Sizes and schedule: demo, smoke, flickr or paper.")] = "demo",
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same numbers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, machine and number of threads: same run.")] = 0,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     ablate: Annotated[
         list[Arm] | None,

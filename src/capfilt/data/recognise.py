@@ -116,16 +116,22 @@ def read_film_questions(paths: Sequence[PathLike], root: PathLike, suffix: str =
 
 
 def _head(path: PathLike) -> tuple[bool, dict[str, Any]]:
-    """Whether it is a JSON list, and its first row, or the one object that it is; empty where it is no JSON."""
-    text = read_text(path).lstrip()
+    """Whether it is a JSON list, and its first row, or the one object that it is; empty where it is no JSON.
+
+    Raises DataError for what begins as JSON and breaks off.
+    """
+    text, wrong = read_text(path).lstrip(), ""
     listed = text.startswith("[")
     for part in (text,) if listed else (text.partition("\n")[0], text):
         try:
             value = json.loads(part)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            wrong = str(error)
             continue
         value = (value or [{}])[0] if isinstance(value, list) else value
         return listed, value if isinstance(value, dict) else {}
+    if text.startswith(("[", "{")):
+        raise DataError(f"{path}: broken JSON ({wrong})")
     return listed, {}
 
 
