@@ -126,7 +126,9 @@ class Model:
         def work(pixels: np.ndarray, _: list[int]) -> list[list[Caption]]:
             return predictor.captions(pixels, [_seed(seed, p) for p in pixels], decoding, 1 if n is None else n)
 
-        lost: Callable[[int, str], list[Caption]] = lambda _, error: [Caption("", math.nan, error=error)] * (n or 1)  # noqa: E731
+        def lost(_: int, error: str) -> list[Caption]:
+            return [Caption("", math.nan, error=error)] * (n or 1)
+
         found = self._each(_listed(images), work, lost)
         return _like(images, found if n is not None else [captions[0] for captions in found])
 
