@@ -73,17 +73,21 @@ def retrieve(
     """Recall both ways: under `itc_` by cosine alone; under "" with the k best re-ranked, where the model can match.
 
     texts: for each image its captions, at least one.
-    itc: what the cosine counts in `rerank`; one over the model's temperature if None.
+    itc: as `weight`.
     """
     owner, flat = _owners(texts), [text for of_image in texts for text in of_image]
     sim = cosines(predictor, pictures, flat)
     found = {"itc_": retrieval(sim, owner)}
     if k and "look" in predictor.model.config.roles:
         logits = match_logits(predictor, pictures, flat, np.logical_or(*candidates(sim, k)))
-        weight = 1 / predictor.model.temperature.item() if itc is None else itc
-        for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked], weight)
+        for_image, for_text = rerank(sim, k, lambda images, asked: logits[images, asked], weight(predictor, itc))
         found[""] = retrieval(for_image, owner, for_text)
     return found
+
+
+def weight(predictor: Predictor, itc: float | None) -> float:
+    """What the cosine counts in `rerank`; one over the model's temperature if None."""
+    return 1 / predictor.model.temperature.item() if itc is None else itc
 
 
 def cosines(predictor: Predictor, pictures: Pictures, texts: Sequence[str]) -> Float[np.ndarray, "i t"]:

@@ -18,8 +18,8 @@ from capfilt.errors import DataError
 from capfilt.evaluate.answers import score_answers
 from capfilt.evaluate.captions import extra_scores, score_captions
 from capfilt.evaluate.dialogs import ndcg, score_dialogs
-from capfilt.evaluate.model import at_px, cosines, match_logits, retrieve, write_captions
-from capfilt.evaluate.retrieval import NEVER, candidates
+from capfilt.evaluate.model import at_px, cosines, match_logits, retrieve, weight, write_captions
+from capfilt.evaluate.retrieval import candidates, rerank
 from capfilt.evaluate.statements import score_statements
 from capfilt.evaluate.videos import score_videos
 from capfilt.models.blip_nlvr import BlipNlvr
@@ -81,15 +81,20 @@ def measure_captions(
     return Measured(numbers | _kept_back(len(rows) - len(known)), predictions)
 
 
-def measure_retrieval(predictor: Predictor, captioned: Sequence[Captioned], album: Album, k: int = 256) -> Measured:
+def measure_retrieval(
+    predictor: Predictor, captioned: Sequence[Captioned], album: Album, k: int = 256, itc: float | None = 1.0
+) -> Measured:
     """Recall both ways, `tr1` ... `ir10` with the k best re-ranked, and `itc_tr1` ... by cosine alone.
+
+    k, itc: as `evaluate.model.retrieve`.
 
     Predictions: {image_id, ranks of its best text}, then {image_id, caption, ranks of its image}.
     """
     rows = [one for one in _shown(captioned, lambda one: (one.image,), album) if one.captions]
     if len(rows) < 2:
         raise DataError(f"{len(rows)} images with captions: comparing needs at least 2")
-    found = retrieve(predictor, _pictures(album, [one.image for one in rows]), [one.captions for one in rows], k)
+    pictures, texts_of = _pictures(album, [one.image for one in rows]), [one.captions for one in rows]
+    found = retrieve(predictor, pictures, texts_of, k, itc)
     numbers = {before + name: value for before, ways in found.items() for name, value in ways.summary().items()}
     texts = [(one.image_id, text) for one in rows for text in one.captions]
 
@@ -101,7 +106,9 @@ def measure_retrieval(predictor: Predictor, captioned: Sequence[Captioned], albu
     return Measured({**numbers, "rows": len(rows)}, [*of_images, *of_texts])
 
 
-def measure_videos(predictor: Predictor, filmed: Sequence[Filmed], album: Album, k: int = 128) -> Measured:
+def measure_videos(
+    predictor: Predictor, filmed: Sequence[Filmed], album: Album, k: int = 128, itc: float | None = 1.0
+) -> Measured:
     """Clips found by a text: `r1`, `r5`, `r10`, `median_rank` with its k best re-ranked, `itc_r1` ... by cosine alone.
 
     album: of clips. Predictions: {video_id, caption, ranks of its clip}. `rows` are texts.
@@ -113,8 +120,9 @@ def measure_videos(predictor: Predictor, filmed: Sequence[Filmed], album: Album,
     found = {"itc_": score_videos(sim.T, owner)}
     if k and "look" in predictor.model.config.roles:
         _, asked = candidates(sim, k)
-        scores = np.where(asked, match_logits(predictor, clips, texts, asked) + sim, NEVER)
-        found[""] = score_videos(scores.T, owner)
+        logits = match_logits(predictor, clips, texts, asked)
+        _, for_text = rerank(sim, k, lambda i, j: logits[i, j], weight(predictor, itc))
+        found[""] = score_videos(for_text, owner)
     numbers = {before + name: value for before, way in found.items() for name, value in way.summary().items()}
     predictions = [
         {"video_id": rows[clip].video_id, "caption": text, **{f"{b}rank": int(w.ranks[i]) for b, w in found.items()}}

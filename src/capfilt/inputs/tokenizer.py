@@ -111,6 +111,11 @@ class TextTokenizer:
         """Writes `tokenizer.json` into the folder, whole or not at all."""
         files.write_text(Path(folder) / FILE, self._tokenizer.to_str(pretty=True) + "\n")
 
+    @property
+    def marks(self) -> dict[str, int]:
+        """The ids that steer a text transformer, by the names of `blocks.med.SpecialIds`."""
+        return {"pad": self.pad_id, "cls": self.cls_id, "sep": self.sep_id, "dec": self.dec_id, "enc": self.enc_id}
+
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 

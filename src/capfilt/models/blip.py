@@ -44,9 +44,8 @@ class BlipConfig:
 
     def with_words(self, tokenizer: "TextTokenizer") -> "BlipConfig":
         """The same sizes with a tokenizer's vocabulary and ids."""
-        t = tokenizer
-        special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
-        return dataclasses.replace(self, special=special, text=dataclasses.replace(self.text, vocab=len(t)))
+        text = dataclasses.replace(self.text, vocab=len(tokenizer))
+        return dataclasses.replace(self, special=SpecialIds(**tokenizer.marks), text=text)
 
 
 @dataclass(frozen=True)

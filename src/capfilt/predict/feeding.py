@@ -24,8 +24,7 @@ Pixels = UInt8[np.ndarray, "b *f h w 3"]
 
 def check_words(special: SpecialIds, text: MedConfig, tokenizer: TextTokenizer) -> None:
     """Raises ConfigError for a tokenizer that is not the model's."""
-    have = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.dec_id, tokenizer.enc_id)
-    want = (special.pad, special.cls, special.sep, special.dec, special.enc)
+    have, want = tuple(tokenizer.marks.values()), tuple(vars(special).values())
     if have != want or len(tokenizer) > text.vocab:
         raise ConfigError(
             f"the tokenizer ({len(tokenizer)} words, [PAD] [CLS] [SEP] [DEC] [ENC] at {have}) is not the model's "

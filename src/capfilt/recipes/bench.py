@@ -12,8 +12,10 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from capfilt.blocks import attention
+from capfilt.blocks.linear import linear
 from capfilt.errors import CheckFailed
 from capfilt.files import write_json
 from capfilt.models.blip import PRESETS, Blip, BlipConfig, Objective
@@ -30,13 +32,14 @@ STEPS: dict[str, tuple[str, int, str, float]] = {
     "train-step-base-224-bf16": ("base", 4, "bf16", 1.45),
 }
 KERNELS = [(dtype, keys) for dtype in (torch.float32, torch.bfloat16) for keys in (16, 197)]
+FEW_ROWS = [(rows, words) for rows in (2, 3, 4) for words in (3072, 30524)]
 LENGTHS = (8, 16)  # text lengths, uniform; web captions average 12 tokens
 
 
 def bench(short: bool, out: Path) -> dict[str, Any]:
     """Times every row and writes `results.json`: the median of per-round ratios, their spread, the seconds behind them.
 
-    short: three rounds of the demo's step instead of all rows.
+    short: three rounds of the demo's step, and the products of few rows, instead of all rows.
     """
     rows = dict(list(STEPS.items())[:1]) if short else STEPS
     results: dict[str, Any] = {"machine": machine(), "rows": {}}
@@ -52,7 +55,11 @@ def bench(short: bool, out: Path) -> dict[str, Any]:
             name = f"attention-{str(dtype).removeprefix('torch.')}-{keys}-keys"
             results["rows"][name] = row = kernel_ratio(name, dtype, keys, 9)
             print(f"{name}: plain matmuls {row['ratio']:.2f}x as fast as the fused kernel")
-        write_json(out / "results.json", results)
+    for few, words in FEW_ROWS:
+        name = f"linear-{few}-rows-into-{words}"
+        results["rows"][name] = row = linear_ratio(name, few, words, 9)
+        print(f"{name}: turned around {row['ratio']:.2f}x as fast as torch's linear map")
+    write_json(out / "results.json", results)
     return results
 
 
@@ -116,6 +123,21 @@ def kernel_ratio(name: str, dtype: torch.dtype, keys: int, rounds: int) -> dict[
 
     works = {"plain": partial(attend, True), "fused": partial(attend, False)}
     return _ratio(_by_turns(name, works, rounds), "fused", "plain")
+
+
+def linear_ratio(name: str, rows: int, words: int, rounds: int) -> dict[str, Any]:
+    """Seconds of torch's linear map over seconds of ours, a few fp32 rows of 768, weights not in cache."""
+    random = generator("bench", rows)
+    weights = [torch.randn(words, 768, generator=random) for _ in range(max(2, 2**26 // (words * 768)))]
+    x, bias = torch.randn(rows, 768, generator=random), torch.zeros(words)
+
+    def through(map_: Callable[..., torch.Tensor]) -> None:
+        with torch.inference_mode():
+            for weight in weights:
+                map_(x, weight, bias)
+
+    works = {"ours": partial(through, linear), "torch": partial(through, F.linear)}
+    return _ratio(_by_turns(name, works, rounds), "torch", "ours")
 
 
 def _ratio(seconds: dict[str, list[float]], other: str, ours: str) -> dict[str, Any]:

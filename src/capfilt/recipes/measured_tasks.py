@@ -131,9 +131,14 @@ class Captioning(Task):
 
 @dataclass(frozen=True)
 class Retrieval(Task):
-    """COCO (TR@1 80.6, IR@1 63.1 of BLIP with 14M images) and Flickr30k. k: the original has 128 for Flickr30k."""
+    """COCO (TR@1 80.6, IR@1 63.1 of BLIP with 14M images) and Flickr30k.
+
+    k:   candidates a query; the original has 128 for Flickr30k.
+    itc: what the cosine counts beside the matching logit, 1 in BLIP; None: one over the model's temperature.
+    """
 
     k: int = 256
+    itc: float | None = 1.0
     roles = ("read",)
     switches = ("match_cls",)
     file = "ranks.json"
@@ -147,7 +152,7 @@ class Retrieval(Task):
     def measure(
         self, model: Any, words: TextTokenizer, rows: Sequence[Captioned], album: Album, faithful: Faithful
     ) -> Measured:
-        return measure_retrieval(Predictor(model, words, faithful=faithful), rows, album, self.k)
+        return measure_retrieval(Predictor(model, words, faithful=faithful), rows, album, self.k, self.itc)
 
 
 @dataclass(frozen=True)
@@ -224,10 +229,12 @@ class Talking(Task):
 class Filming(Task):
     """MSRVTT's 1k test, with weights that were tuned for COCO retrieval (R@1 43.3, median rank 2).
 
-    frames: of each clip. suffix: of clips that files name without one; "" where each is a folder of frames.
+    itc: as `Retrieval`. frames: of each clip.
+    suffix: of clips that files name without one; "" where each is a folder of frames.
     """
 
     k: int = 128
+    itc: float | None = 1.0
     frames: int = 8
     suffix: str = ".mp4"
     roles = ("read",)
@@ -250,7 +257,7 @@ class Filming(Task):
         self, model: Any, words: TextTokenizer, rows: Sequence[Filmed], album: Album, faithful: Faithful
     ) -> Measured:
         batch = max(1, 256 // self.frames)  # a text looks at so many times the tokens of an image
-        return measure_videos(Predictor(model, words, batch, faithful=faithful), rows, album, self.k)
+        return measure_videos(Predictor(model, words, batch, faithful=faithful), rows, album, self.k, self.itc)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from capfilt.blocks.vit import Vit
+from capfilt.blocks.med import MedConfig, SpecialIds
+from capfilt.blocks.vit import Vit, VitConfig
 from capfilt.config import to_dict
 from capfilt.data.annotated.nlvr2 import read_nlvr
 from capfilt.data.annotations import Stated
@@ -35,7 +36,7 @@ from capfilt.files import lease, write_json
 from capfilt.inputs.images import decode
 from capfilt.inputs.texts import clean_caption
 from capfilt.inputs.tokenizer import TextTokenizer
-from capfilt.models.blip_nlvr import BlipNlvr, BlipNlvrConfig, MedConfig, Reasoning, VitConfig
+from capfilt.models.blip_nlvr import BlipNlvr, BlipNlvrConfig, Reasoning
 from capfilt.predict.reasoner import Reasoner
 from capfilt.progress import Progress
 from capfilt.runtime import derive, device, rng
@@ -177,9 +178,7 @@ def words_of(config: NlvrConfig, rows: Rows) -> TextTokenizer:
 
 def with_words(config: BlipNlvrConfig, tokenizer: TextTokenizer) -> BlipNlvrConfig:
     """The same sizes with a tokenizer's vocabulary and ids."""
-    t = tokenizer
-    special = type(config.special)(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
-    return replace(config, special=special, text=replace(config.text, vocab=len(t)))
+    return replace(config, special=SpecialIds(**tokenizer.marks), text=replace(config.text, vocab=len(tokenizer)))
 
 
 def measure(folder: Path, rows: Rows, looks: int = 3) -> dict[str, float]:

@@ -70,7 +70,9 @@ def easy_vqa(data: Path | str, out: Path, seed: int = 0) -> dict[str, Any]:
     return train_task("blip-vqa", config, TaskSources((paths[0],), (paths[1],), str(root)), out)
 
 
-def flickr_retrieval(data: Path | str, val: Path | str, init: Path | str, out: Path, seed: int = 0) -> dict[str, Any]:
+def flickr_retrieval(
+    data: Path | str, val: Path | str, init: Path | str, out: Path, seed: int = 0, steps: int | None = None
+) -> dict[str, Any]:
     """Texts for photographs and photographs for texts, by cosine alone and with ITM re-rank of 64 candidates.
 
     The second command above, Flickr8k's 6,000 training and 1,000 validation photographs, one thread of an AMD EPYC,
@@ -83,7 +85,7 @@ def flickr_retrieval(data: Path | str, val: Path | str, init: Path | str, out: P
         configured("blip-retrieval", opened),
         objective=FLICKR_OBJECTIVE,
         kind=Pairs(k=64, itc=None),
-        train=dataclasses.replace(FLICKR_TRAIN, seed=seed),
+        train=dataclasses.replace(FLICKR_TRAIN, seed=seed, steps=steps or FLICKR_TRAIN.steps),
         epochs=None,
         augmentation=AugmentConfig(crop_min=0.35, flip=True, randaugment=False),
         store_px=128,
@@ -110,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--val", help="measured on; flickr-retrieval only, easy-vqa holds back a tenth of its images")
     parser.add_argument("--init", help="a model that the recipe flickr pre-trained; flickr-retrieval only")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="of flickr-retrieval, where others than its own")
     given = parser.parse_args(arguments)
     wanted = given.task == "flickr-retrieval"
     if wanted != bool(given.val) or wanted != bool(given.init):
@@ -117,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "flickr-retrieval needs --val and --init; easy-vqa takes neither, it holds back some of its images"
         )
     if wanted:
-        print(json.dumps(flickr_retrieval(given.data, given.val, given.init, given.out, given.seed)))
+        print(json.dumps(flickr_retrieval(given.data, given.val, given.init, given.out, given.seed, given.steps)))
     else:
         print(json.dumps(easy_vqa(given.data, given.out, given.seed)))
 

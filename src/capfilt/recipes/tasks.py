@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from capfilt.blocks.med import MedConfig
+from capfilt.blocks.med import MedConfig, SpecialIds
 from capfilt.blocks.vit import VitConfig
 from capfilt.config import to_dict, with_sets
 from capfilt.errors import ConfigError
@@ -279,8 +279,8 @@ def _vocabulary(config: TaskConfig, texts: Iterable[str], out: Path) -> TextToke
 
 def _with_words(config: TaskConfig, tokenizer: TextTokenizer) -> TaskConfig:
     """The settings with the vocabulary's size and marks; what is given before each caption is not learned."""
-    words = BlipConfig(text=config.model.text).with_words(tokenizer)
-    model: Config = dataclasses.replace(config.model, text=words.text, special=words.special)
+    text = dataclasses.replace(config.model.text, vocab=len(tokenizer))
+    model: Config = dataclasses.replace(config.model, text=text, special=SpecialIds(**tokenizer.marks))
     objective = config.objective
     if isinstance(model, BlipConfig) and model.prompt and isinstance(objective, Objective):
         given = len(tokenizer.encode([model.prompt])[0]) - 1  # [SEP] is no part of it

@@ -222,7 +222,7 @@ def _vocabulary(vocab: str | Path | None, found: _Found, offline: bool, where: s
         t = TextTokenizer.from_vocab(path) if inside is None else TextTokenizer.from_json(inside, where)
     except DataError as error:
         raise WeightsError(f"{where}: no usable vocabulary: {error}") from None
-    special = SpecialIds(t.pad_id, t.cls_id, t.sep_id, t.dec_id, t.enc_id)
+    special = SpecialIds(**t.marks)
     wrong = [f"{name} is {i}" for name, i in found.ids.items() if getattr(special, name) != i]
     if wrong:
         raise WeightsError(f"{where}: by its config {', '.join(wrong)}, but the vocabulary {path} has {special}")
