@@ -4,6 +4,7 @@
 PYTHON ?= python3
 EXTRAS ?=
 ARGS ?=
+ROWS ?=
 PIP_ARGS ?=
 JOBS ?= 2
 DIR ?= tests/golden/cases
@@ -13,7 +14,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo test lint bench golden parity study
+.PHONY: help setup demo test lint bench speed golden parity study
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -41,8 +42,11 @@ lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time the training step on this machine, against the plain way of writing it
-	$(BIN)/capfilt bench $(ARGS)
+bench: $(STAMP) ## every row against its peer in at most 30 minutes; ROWS="a b" for some; writes bench/results.json
+	$(BIN)/capfilt bench $(if $(ROWS),--rows "$(ROWS)") $(ARGS)
+
+speed: $(STAMP) ## whether a few quick rows have kept the ratios of bench/baseline.json; about 2 minutes
+	$(BIN)/pytest -m speed tests/peer/test_speed.py
 
 golden: $(STAMP) ## our numbers against reference cases; DIR=folder
 	$(BIN)/capfilt golden $(DIR)

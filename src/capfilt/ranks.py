@@ -13,6 +13,7 @@ from torch import Tensor
 from capfilt.runtime import device
 
 T = TypeVar("T")
+MESSAGE = 32 * 2**20  # bytes
 PATIENCE = datetime.timedelta(days=2)  # others wait while the first rank reads a collection or evaluates
 
 
@@ -30,6 +31,19 @@ class _GatherWithGrad(torch.autograd.Function):
         grad = grad.contiguous()
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def messages(grads: Sequence[Tensor], most: int) -> list[list[Tensor]]:
+    """In order, a new message where the last one would grow beyond `most` bytes."""
+    found: list[list[Tensor]] = []
+    size = most
+    for grad in grads:
+        if size + grad.nbytes > most:
+            found.append([])
+            size = 0
+        found[-1].append(grad)
+        size += grad.nbytes
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,19 +71,33 @@ class Ranks:
         return x
 
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replaces every gradient by its mean over the ranks, in one flat message."""
+        """Replaces every gradient by its mean over the ranks.
+
+        Gradients travel in flat messages of about `MESSAGE` bytes: while one is under way the next is put together.
+        """
         if self.world == 1:
             return
-        grads = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in grads])
-        dist.all_reduce(flat)
-        flat /= self.world
-        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(part.view_as(grad))
+        under_way = []
+        for grads in messages([p.grad for p in parameters if p.grad is not None], MESSAGE):
+            flat = torch.cat([g.flatten() for g in grads])
+            under_way.append((grads, flat, dist.all_reduce(flat, async_op=True)))
+        for grads, flat, sent in under_way:
+            sent.wait()
+            flat /= self.world
+            parts = flat.split([g.numel() for g in grads])
+            torch._foreach_copy_(grads, [part.view_as(grad) for grad, part in zip(grads, parts, strict=True)])
+
+    def most(self, value: float) -> float:
+        """The largest value of any rank."""
+        if self.world == 1:
+            return value
+        found = torch.tensor(value, device=device())
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return found.item()
 
     def any(self, value: bool) -> bool:
         """Whether it is so on any rank."""
-        return bool(value if self.world == 1 else self.sum(torch.tensor(float(value), device=device())) > 0)
+        return self.most(float(value)) > 0
 
     def first(self, value: bool) -> bool:
         """Whether it is so on the first rank: what is asked of a disk that another rank may be writing to."""

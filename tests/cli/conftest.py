@@ -56,8 +56,8 @@ class Below:
         self.note("tune", name, out, sets, *sources)
         return self.results
 
-    def bench(self, short: bool, out: Path) -> None:
-        self.note("bench", short, out)
+    def bench(self, names: list[str], every: bool, rounds: int | None, out: Path) -> None:
+        self.note("bench", names, every, rounds, out)
 
     def study(self, seeds: int, out: Path) -> None:
         self.note("study", seeds, out)

@@ -107,9 +107,10 @@ def test_eval_has_a_column_a_model(capfilt, below):
 
 def test_report_bench_study(capfilt, below):
     assert capfilt("report", "runs/x")[:2] == (0, "runs/x/report.html\n")
-    assert capfilt("bench", "--short")[0] == 0
+    assert capfilt("bench", "--rows", "a b", "--rows", "c", "--rounds", "1")[:2] == (0, "bench/results.json\n")
     assert capfilt("study", "--seeds", "2", "--out", "s")[0] == 0
-    assert below.asked[1:] == [("bench", True, Path("runs/bench")), ("study", 2, Path("s"))]
+    timed = ("bench", ["a", "b", "c"], False, 1, Path("bench/results.json"))
+    assert below.asked[1:] == [timed, ("study", 2, Path("s"))]
     assert capfilt("study", "--seeds", "0")[0] == 2
 
 
@@ -139,7 +140,7 @@ CALLED = {
     "capfilt.bootstrap.rounds:rewrite_report": ("run",),
     "capfilt.recipes:run": ("name", "out", [], "pairs", "human", "test"),
     "capfilt.recipes:tune": ("name", "out", [], ["data"], ["val"], "images", "init"),
-    "capfilt.recipes.bench:bench": (True, "out"),
+    "capfilt.recipes.bench:bench": (["row"], False, 1, "out"),
     "capfilt.recipes.study:study": (5, "out"),
     "capfilt.report.page:terminal_table": ("report",),
     "capfilt.evaluate.golden:check": ("folder", "vocab"),

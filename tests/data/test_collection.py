@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +10,12 @@ import pytest
 from PIL import Image
 
 from capfilt.data.collection import from_source, from_world
-from capfilt.data.decoders import Decoded, Decoders
+from capfilt.data.decoders import Reading
 from capfilt.data.world import World, WorldConfig
-from capfilt.errors import ConfigError, DataError, ImageError
+from capfilt.errors import ConfigError, DataError
 from capfilt.files import read_json
 
 PX = 16
-SOURCE = Path(__file__).resolve().parents[2] / "src"
-DYING = """
-import os, sys
-sys.path.insert(0, {source!r})
-from capfilt.data import decoders
-real = decoders.decode
-def decode(data):
-    if data == b"abort":
-        os.abort()
-    if data == b"leave":
-        os._exit(3)
-    return real(data)
-decoders.decode = decode
-decoders.serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
-"""
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (PX, PX), **options) -> bytes:
@@ -63,7 +46,7 @@ def source(tmp_path) -> str:
 
 
 def test_pictures_texts_and_failures(tmp_path, source):
-    found = from_source(source, tmp_path / "out", PX, workers=2)
+    found = from_source(source, tmp_path / "out", PX, reading=Reading(2))
     assert found.keys == ("red.png", "blue.png")
     assert found.texts == (("a red thing", "red all over"), ("a blue thing",)) == found.references
     assert found.pictures.shape == (2, PX, PX, 3) and found.pictures.dtype == np.uint8
@@ -77,7 +60,7 @@ def test_pictures_texts_and_failures(tmp_path, source):
 
 
 def test_a_row_a_text_as_web_pairs_are_judged(tmp_path, source):
-    found = from_source(source, tmp_path / "out", PX, one_text=True, workers=1)
+    found = from_source(source, tmp_path / "out", PX, one_text=True, reading=Reading(1))
     assert found.keys == ("red.png", "red.png#1", "blue.png")
     assert found.texts == (("a red thing",), ("red all over",), ("a blue thing",))
     assert np.array_equal(found.pictures[0], found.pictures[1])
@@ -100,10 +83,10 @@ def one_a_row(tmp_path) -> str:
 
 def test_rows_of_one_image_are_one_image_with_their_texts(tmp_path, one_a_row, monkeypatch):
     monkeypatch.setattr("capfilt.data.collection.BATCH", 2)
-    found = from_source(one_a_row, tmp_path / "out", PX, workers=1)
+    found = from_source(one_a_row, tmp_path / "out", PX, reading=Reading(1))
     assert found.keys == ("red.png", "blue.png") and found.pictures.shape == (2, PX, PX, 3)
     assert found.texts == (("one", "three", "four"), ("two", "five"))
-    web = from_source(one_a_row, tmp_path / "web", PX, one_text=True, workers=1)
+    web = from_source(one_a_row, tmp_path / "web", PX, one_text=True, reading=Reading(1))
     assert web.keys == ("red.png", "blue.png", "red.png@2", "red.png@3", "azure.png", "blue.png@2")
     assert web.table().image.tolist() == [0, 1, 0, 0, 1, 1]
 
@@ -113,7 +96,7 @@ def test_texts_of_known_truth_stay_rows_of_their_own(tmp_path):
     path = write(tmp_path / "known", {"red.png": png((255, 0, 0))}, rows)
     truth = [json.dumps({**row, "kind": row["text"], "match": row["text"] == "red"}) + "\n" for row in rows]
     (tmp_path / "known/captions.truth.jsonl").write_text("".join(truth), encoding="utf-8")
-    found = from_source(path, tmp_path / "out", PX, workers=1)
+    found = from_source(path, tmp_path / "out", PX, reading=Reading(1))
     assert found.texts == (("red",), ("blue",)) and found.match == (True, False)
 
 
@@ -122,35 +105,39 @@ def test_what_is_odd_but_used_is_counted(tmp_path):
     data = io.BytesIO()
     grey[0].save(data, "GIF", save_all=True, append_images=grey[1:])
     rows = [{"file": "a.gif", "captions": ["long " * 2000]}, {"file": "a.gif", "captions": ["a\u202eb"]}]
-    found = from_source(write(tmp_path / "odd", {"a.gif": data.getvalue()}, rows), tmp_path / "out", PX, workers=1)
+    found = from_source(
+        write(tmp_path / "odd", {"a.gif": data.getvalue()}, rows), tmp_path / "out", PX, reading=Reading(1)
+    )
     assert found.notes == {"text_truncated": 1, "animated": 1, "odd_aspect": 1, "bidi_stripped": 1}
 
 
 def test_read_once_and_again_when_asked_for_something_else(tmp_path, source):
     out = tmp_path / "out"
-    from_source(source, out, PX, workers=1)
+    from_source(source, out, PX, reading=Reading(1))
     mark = (out / "pictures.npy").stat().st_mtime_ns
-    from_source(source, out, PX, workers=1)
+    from_source(source, out, PX, reading=Reading(1))
     assert (out / "pictures.npy").stat().st_mtime_ns == mark
-    assert from_source(source, out, 8, workers=1, anew=True).pictures.shape == (2, 8, 8, 3)
+    assert from_source(source, out, 8, reading=Reading(1), anew=True).pictures.shape == (2, 8, 8, 3)
     assert sorted(path.name for path in out.iterdir()) == ["pictures.npy", "rows.json"]
 
 
 def test_a_source_that_changed_is_read_anew_or_refused(tmp_path, source):
     out = tmp_path / "out"
-    before = from_source(source, out, PX, workers=1)
+    before = from_source(source, out, PX, reading=Reading(1))
     with open(Path(source) / "captions.jsonl", "a", encoding="utf-8") as table:
         table.write(json.dumps({"file": "blue.png", "captions": ["more of it"]}) + "\n")
     with pytest.raises(ConfigError, match=r"changed since this run read it\. Use another --out, or put it back"):
-        from_source(source, out, PX, workers=1)
+        from_source(source, out, PX, reading=Reading(1))
     with pytest.raises(ConfigError, match="changed since"):
-        from_source(source, out, PX, workers=1, text="captions")
+        from_source(source, out, PX, reading=Reading(1), text="captions")
     assert read_json(out / "rows.json")["texts"] == [list(texts) for texts in before.texts]
-    assert from_source(source, out, PX, workers=1, anew=True).texts[1] == ("a blue thing", "more of it")
+    assert from_source(source, out, PX, reading=Reading(1), anew=True).texts[1] == ("a blue thing", "more of it")
+    with pytest.raises(ConfigError, match="changed since"):
+        from_source(source, out, PX, reading=Reading(1, scaled=True))
 
 
 def test_what_was_read_outlives_its_source(tmp_path, source):
-    found = from_source(source, tmp_path / "out", PX, workers=1)
+    found = from_source(source, tmp_path / "out", PX, reading=Reading(1))
     shutil.rmtree(source)
     assert from_source(source, tmp_path / "out", PX).texts == found.texts
     for how in ({"path": source, "anew": True}, {"path": f"{source}2"}):
@@ -161,7 +148,7 @@ def test_what_was_read_outlives_its_source(tmp_path, source):
 def test_many_rows_keep_their_order(tmp_path):
     files = {f"{i:03d}.png": png((i % 256, i // 256, 0), (2, 2)) for i in range(300)}
     path = write(tmp_path / "many", files, [{"file": name, "captions": [name]} for name in files])
-    found = from_source(path, tmp_path / "out", 2, workers=2)
+    found = from_source(path, tmp_path / "out", 2, reading=Reading(2))
     assert found.keys == tuple(files)
     assert found.pictures[:, 0, 0, 0].tolist() == [i % 256 for i in range(300)]
 
@@ -172,7 +159,7 @@ def test_names_that_are_no_text(tmp_path):
         {"file": "other.png", "captions": ["none"], "key": "\u2028"},
     ]
     path = write(tmp_path / "odd", {"red.png": png((255, 0, 0))}, rows)
-    found = from_source(path, tmp_path / "out", PX, workers=1)
+    found = from_source(path, tmp_path / "out", PX, reading=Reading(1))
     assert found.keys == ("half a \\ud83d sign",)
     assert [row.key for row in found.failed] == ["\u2028"]
 
@@ -182,36 +169,15 @@ def test_known_truth_comes_along(tmp_path):
     path = write(tmp_path / "known", {"red.png": png((255, 0, 0))}, rows)
     truth = json.dumps({**rows[0], "kind": "swap", "match": False}) + "\n"
     (tmp_path / "known/captions.truth.jsonl").write_text(truth, encoding="utf-8")
-    found = from_source(path, tmp_path / "out", PX, workers=1)
+    found = from_source(path, tmp_path / "out", PX, reading=Reading(1))
     assert found.kinds == ("swap",) and found.match == (False,)
 
 
 def test_nothing_usable_is_an_error_with_the_reasons(tmp_path):
     path = write(tmp_path / "bad", {"a.png": b"<html>"}, [{"file": "a.png", "captions": ["a"]}])
     with pytest.raises(DataError, match=r"none of 1 rows can be used \(not_an_image\)"):
-        from_source(path, tmp_path / "out", PX, workers=1)
+        from_source(path, tmp_path / "out", PX, reading=Reading(1))
     assert not (tmp_path / "out/rows.json").exists()
-
-
-def test_a_decoder_that_dies_costs_its_row_alone():
-    command = (sys.executable, "-c", DYING.format(source=str(SOURCE)))
-    images = [png((9, 9, 9)), b"abort", png((8, 8, 8)), b"leave", b"<html>", *[png((7, 7, 7))] * 4]
-    with Decoders(2, PX, command) as decoders:
-        found = list(decoders.decode(images))
-    assert [type(x) for x in found] == [Decoded, ImageError, Decoded, ImageError, ImageError, *[Decoded] * 4]
-    assert [x.reason for x in found if isinstance(x, ImageError)] == ["decoder_crash", "decoder_crash", "not_an_image"]
-    assert "SIGABRT" in str(found[1]) and "exit code 3" in str(found[3])
-    assert found[2] == Decoded(bytes([8]) * (PX * PX * 3), ("too_small",))
-
-
-def test_decoders_leave_when_nobody_asks_any_more():
-    with Decoders(2, PX) as decoders:
-        assert len(list(decoders.decode([png((1, 1, 1))] * 3))) == 3
-        pids = [worker._process.pid for worker in decoders._workers]
-        assert all(os.getpgid(pid) != os.getpgid(0) for pid in pids)  # Ctrl-C in a terminal is not theirs to answer
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(("split", "texts"), [("web", 1), ("human", 1), ("test", 1)])
@@ -228,7 +194,7 @@ def test_the_drawn_world(split, texts):
 
 
 def test_failures_stay_with_the_whole(tmp_path, source):
-    found = from_source(source, tmp_path / "out", PX, workers=1)
+    found = from_source(source, tmp_path / "out", PX, reading=Reading(1))
     assert len(found.failed) == 2 and found.only(np.arange(1)).failed == ()
     assert len(found.table()) == 3
     assert read_json(tmp_path / "out/rows.json")["keys"] == ["red.png", "blue.png"]

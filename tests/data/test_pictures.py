@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from capfilt.data.decoders import Reading
 from capfilt.data.pictures import open_album, open_clips
 from capfilt.errors import ConfigError, DataError
 from capfilt.inputs.images import decode, to_pixels
@@ -22,7 +23,7 @@ def files(tmp_path):
 
 
 def test_pictures_go_by_their_files_names(files, tmp_path):
-    album = open_album(files, tmp_path / "out", 16, workers=2)
+    album = open_album(files, tmp_path / "out", 16, reading=Reading(2))
     assert sorted(album.place) == sorted({files[0], files[2], files[5]})
     for name, place in album.place.items():
         with open(name, "rb") as handle:
@@ -34,13 +35,13 @@ def test_pictures_go_by_their_files_names(files, tmp_path):
 
 def test_what_is_no_file_costs_one_row(files, tmp_path):
     odd = [str(tmp_path), "a\0b.png", "x" * 300]
-    album = open_album([*odd, files[0]], tmp_path / "out", 8, workers=1)
+    album = open_album([*odd, files[0]], tmp_path / "out", 8, reading=Reading(1))
     assert list(album.place) == files[:1]
     assert [album.failed[name].partition(":")[0] for name in odd] == ["unreadable"] * 3
 
 
 def test_a_second_call_only_maps(files, tmp_path, monkeypatch):
-    first = open_album(files, tmp_path / "out", 16, workers=1)
+    first = open_album(files, tmp_path / "out", 16, reading=Reading(1))
     monkeypatch.setattr("capfilt.data.pictures.Decoders", None)
     again = open_album(files, tmp_path / "out", 16)
     assert isinstance(again.pictures, np.memmap)
@@ -53,7 +54,7 @@ def test_a_second_call_only_maps(files, tmp_path, monkeypatch):
 
 def test_nothing_to_see_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"none of 1 files can be read; the first, .*gone.png: missing_file"):
-        open_album([str(tmp_path / "gone.png")], tmp_path / "out", 8, workers=1)
+        open_album([str(tmp_path / "gone.png")], tmp_path / "out", 8, reading=Reading(1))
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -73,3 +74,9 @@ def test_clips_of_frame_folders(files, tmp_path, monkeypatch):
     assert open_clips(names, tmp_path / "out", 8, 2).place == album.place
     with pytest.raises(ConfigError, match="pictures of other files"):
         open_clips(names, tmp_path / "out", 8, 3)
+
+
+def test_pictures_read_otherwise_are_other_pictures(files, tmp_path):
+    open_album(files, tmp_path / "out", 8, Reading(1))
+    with pytest.raises(ConfigError, match="pictures of other files"):
+        open_album(files, tmp_path / "out", 8, Reading(1, scaled=True))

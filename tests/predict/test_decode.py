@@ -9,10 +9,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from capfilt.blocks.med import Med, MedConfig
 from capfilt.config import from_dict, to_dict
 from capfilt.errors import ConfigError
-from capfilt.predict.decode import BEAM, NUCLEUS, Constraints, Decoding, Said, decode
+from capfilt.predict.decode import BEAM, LOOKS, NUCLEUS, Constraints, Decoding, Said, Speech, decode
+from capfilt.predict.predictor import BlipSpeech
 
 WORDS, PAD, END, START = 5, 0, 1, 4
 
@@ -307,6 +310,53 @@ def test_leaving_the_batch_saves_work(method: str):
     assert len({len(texts[0].ids) for texts in together}) > 2  # ends are spread, so rows did leave
     steps = max(len(texts[0].ids) for texts in together)
     assert babble.rows < 8 * steps * (decoding.beams if method == "beam" else 1)
+
+
+def written(name: str, speech: Speech, images: int) -> list[list[Said]]:
+    how, words = COMPANY[name]
+    decoding = from_dict(
+        Decoding, {"method": "beam", "max_length": 30, "min_length": 3, "repetition_penalty": 1.2, **how}
+    )
+    uniforms = numbers(2 * images, 28) if decoding.method == "nucleus" else None
+    return decode(speech, start(images), decoding, END, PAD, uniforms, words)
+
+
+@pytest.mark.parametrize("every", [3, 100])
+@pytest.mark.parametrize("name", COMPANY)
+def test_looking_seldom_changes_no_answer(name: str, every: int, monkeypatch: pytest.MonkeyPatch):
+    want = written(name, Babble(8, ends=0.5), 8)
+    monkeypatch.setitem(LOOKS, "cpu", every)
+    assert written(name, Babble(8, ends=0.5), 8) == want
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a device: numbers read out, and shapes that hang on what is in a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__.split(".")[0] in ("_local_scalar_dense", "nonzero", "masked_select", "unique2")
+        masks = func.__name__ == "index.Tensor" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += bool(masks)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", COMPANY)
+def test_between_looks_nothing_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Ten steps more must not read one number more: what is counted happens once, before and after."""
+    monkeypatch.setitem(LOOKS, "cpu", 100)
+    text = Med(MedConfig(WORDS, 8, 2, 2, 16, 40, dropout=0.0), 6, frozenset({"speak"})).eval()
+    how, words = COMPANY[name]
+    counts = []
+    for most in (12, 22):
+        settings = {"method": "beam", "max_length": most, "min_length": most, "repetition_penalty": 1.2, **how}
+        decoding = from_dict(Decoding, settings)
+        uniforms = numbers(4, 28) if decoding.method == "nucleus" else None
+        with torch.inference_mode(), Waits() as waits:
+            speech = BlipSpeech(text, text.project(torch.randn(4, 5, 6)))
+            decode(speech, start(4), decoding, END, PAD, uniforms, words)
+        counts.append(waits.count)
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("method", ["greedy", "nucleus", "beam"])

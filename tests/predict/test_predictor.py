@@ -198,7 +198,7 @@ def test_little_memory_means_smaller_batches_and_the_same_answers(
     pixels, texts = pictures(5), ragged((2, 1, 3, 1, 1))
     before = predictor.match(pixels, texts)
     monkeypatch.setattr(feeding, "SEEN_MIB", 0)
-    assert predictor._images_at_once(1) == 1
+    assert predictor.images_at_once(1) == 1
     for mine, want in zip(predictor.match(pixels, texts), before, strict=True):
         np.testing.assert_allclose(mine, want, atol=1e-5)
 

@@ -14,6 +14,7 @@ from torch import nn
 import capfilt
 from capfilt.abilities import Answer, Caption, Match, Verdict
 from capfilt.blocks.med import SpecialIds
+from capfilt.data.decoders import Reading
 from capfilt.errors import CapfiltError, ConfigError
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models import blip, blip_nlvr, blip_visdial, blip_vqa
@@ -91,8 +92,8 @@ def test_every_kind_of_failure_names_its_image(blip_model: Model, tmp_path: Path
     cut.write_bytes(png(picture())[:200])
     gone, page = tmp_path / "gone.png", b"<html>not found</html>"
     errors = [caption.error for caption in blip_model.caption([cut, gone, page, tmp_path])]
-    assert [error.partition(":")[0] for error in errors] == ["truncated", "unreadable", "not_an_image", "unreadable"]
-    assert "cut.png" in errors[0] and "gone.png: No such file" in errors[1]
+    assert [error.partition(":")[0] for error in errors] == ["truncated", "missing_file", "not_an_image", "unreadable"]
+    assert "cut.png" in errors[0] and "gone.png: no such file" in errors[1]
 
 
 def test_a_picture_that_is_open_is_read_as_its_file(blip_model: Model):
@@ -104,9 +105,20 @@ def test_a_picture_that_is_open_is_read_as_its_file(blip_model: Model):
         image.save(out, kind, exif=image.getexif(), **({"quality": 100} if kind == "JPEG" else {}))
         opened = Image.open(io.BytesIO(out.getvalue()))
         for model in (blip_model, Model(blip_model.model, blip_model.tokenizer, Faithful.of("images_as_stored"))):
-            np.testing.assert_array_equal(model._one(opened), model._one(out.getvalue()))
-        right, stored = (m._one(opened) for m in (blip_model, model))
+            np.testing.assert_array_equal(*model._look([opened, out.getvalue()]))
+        right, stored = (next(m._look([opened])) for m in (blip_model, model))
         assert not np.array_equal(right, stored)
+
+
+def test_the_device_may_resize(blip_model: Model, tmp_path: Path):
+    (tmp_path / "x.png").write_bytes(png(picture(3)))
+    images = [picture(0, (70, 50)), tmp_path / "x.png", b"<html>"]
+    model = Model(blip_model.model, blip_model.tokenizer, reading=Reading(resize="device"))
+    for one, other in zip(blip_model._look(images), model._look(images), strict=True):
+        if isinstance(one, str):
+            assert one == other
+        else:
+            assert one.shape == other.shape and np.abs(one.astype(int) - other).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,43 @@ def test_accumulated_halves_are_one_batch(tmp_path):
     assert [row["step"] for row in read_jsonl(tmp_path / "2" / "metrics.jsonl")] == [1]
 
 
+def test_micro_batches_are_one_batch(tmp_path):
+    """The whole run, twins and queues included, hangs on how many pairs a step has, not on how they are cut."""
+    runs = {}
+    for size, times in ((8, 1), (4, 2)):
+        model, batches = setting(dropout=0.0, size=size)
+        config = dataclasses.replace(QUICK, steps=4, batch=size, accumulate=times)
+        fit(model, batches, Objective(), config, tmp_path / str(times), "test")
+        runs[times] = model.state_dict()
+    np.testing.assert_allclose(curve(tmp_path / "1"), curve(tmp_path / "2"), atol=1e-4)
+    assert all(torch.allclose(x.float(), runs[2][name].float(), atol=1e-3) for name, x in runs[1].items())
+    assert int(runs[2]["twins.pointer"]) == 0 and runs[2]["twins.id_queue"].min() >= 0
+
+
+def test_without_exactness_each_micro_batch_stands_alone(tmp_path):
+    exact, apart = (run(tmp_path / str(e), steps=2, accumulate=2, accumulate_exact=e) for e in (True, False))
+    assert any(not torch.equal(exact[name], x) for name, x in apart.items())
+    with pytest.raises(ConfigError, match="finished run of other settings"):
+        run(tmp_path / "True", steps=2, accumulate=2, accumulate_exact=False)
+
+
+def test_each_line_tells_the_speed_since_the_last(tmp_path):
+    run(tmp_path, log_every=2)
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert all(row["pairs_per_s"] > 0 and row["pairs_per_s_overall"] > 0 and 0 < row["mfu"] < 1 for row in rows)
+
+
+def test_batches_are_made_ahead_where_a_gpu_waits_for_them(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert loop._workers(torch.device("cpu")) == 0
+    assert loop._workers(torch.device("cuda")) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loop._workers(torch.device("cuda")) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert loop._workers(torch.device("cuda")) == 1
+
+
 def test_stopped_amid_accumulation_saves_the_next_whole_step(tmp_path, monkeypatch):
     whole = run(tmp_path / "whole", steps=3, accumulate=2)
     original, micro = loop._Run.train_step, []
@@ -210,7 +247,11 @@ def test_weights_that_ran_away_are_never_saved(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"batch": 1}, {"steps": 0}, {"accumulate": 0}, {"log_every": 0}, {"betas": (0.9,)}]
+    "setting",
+    [
+        *({"batch": 1}, {"steps": 0}, {"accumulate": 0}, {"log_every": 0}, {"betas": (0.9,)}, {"workers": -1}),
+        *({"compile": True, "shard": True}, {"compile": True, "accumulate": 2}),
+    ],
 )
 def test_settings_that_cannot_be(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):
@@ -237,9 +278,11 @@ def test_bf16_trains_with_full_precision_losses(tmp_path):
 PAIR = """
     import os, sys, pathlib, torch
     sys.path.insert(0, {here!r})
+    import capfilt.ranks
     import test_loop as t
     from capfilt.ranks import from_environment
     torch.set_num_threads(1)
+    capfilt.ranks.MESSAGE = 20_000  # bytes: gradients go in several messages
     ranks = from_environment()
     model, batches = t.setting(dropout=0.0)
     t.fit(model, batches, t.Objective(), t.QUICK, pathlib.Path({out!r}), "test", ranks)

@@ -1,36 +1,110 @@
-"""torch's linear map, but for a handful of rows on a CPU, where its product runs on one core, far below memory speed.
+"""One linear map, four ways to hold its matrix: as it is trained, and ready for use in fp32, bf16 or int8.
 
-Turned around, weight times rows, the same product is 2 to 6 times faster in fp32 (docs/numbers.md, "few rows"). That is
-the whole of a decoding step with three beams.
+A map that is ready for use takes rows in any precision and rounds them itself; between maps everything else (residuals,
+norms, softmax) stays in what it is given. docs/numbers.md, "speed", has what each way gains.
+
+Shapes: D width in, E width out.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FEW = range(2, 5)  # rows; from five on both ways cost the same, and a single row is a product of its own
-LARGE = 2**18  # weights; below, the detour costs more than it saves
+Precision = Literal["fp32", "bf16", "int8"]
+ROWS = 64  # the number of rows that oneDNN lays a matrix out for; from three on it hardly matters (see "few rows")
+After = tuple[str, list[float], str]  # what oneDNN does on the way out: its name, numbers and kind
+NOTHING: After = ("none", [], "")
+GELU: After = ("gelu", [], "none")
+LEVELS = 254  # of an unsigned byte, and one that rounding may need
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` through `linear`."""
+    """`nn.Linear`, with GELU behind it where asked, and parts of its rows."""
 
-    def forward(self, input: Float[Tensor, "*n d"]) -> Float[Tensor, "*n e"]:
+    def forward(self, input: Float[Tensor, "*n d"], gelu: bool = False) -> Float[Tensor, "*n e"]:
         """(..., D) → (..., E)."""
-        return linear(input, self.weight, self.bias)
+        y = F.linear(input, self.weight, self.bias)
+        return F.gelu(y) if gelu else y
+
+    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
+        """Columns start to stop of the answer alone."""
+        return F.linear(x, self.weight[start:stop], self.bias[start:stop])
 
 
-def linear(x: Float[Tensor, "*n d"], weight: Float[Tensor, "e d"], bias: Tensor) -> Float[Tensor, "*n e"]:
-    """(..., D) → (..., E), as `F.linear`."""
-    if not _turned(x, weight):
-        return F.linear(x, weight, bias)
-    return torch.matmul(weight, x.flatten(0, -2).T).T.reshape(*x.shape[:-1], -1) + bias
+class Ready(nn.Module):
+    """A matrix (E, D) held in `dtype` as it is: what an accelerator wants, and what works everywhere."""
+
+    def __init__(self, weight: Float[Tensor, "e d"], bias: Float[Tensor, "e"], dtype: torch.dtype):
+        super().__init__()
+        self.dtype, self.bias = dtype, bias.detach().to(dtype)
+        self.weight = weight.detach().to(dtype)
+
+    def forward(self, x: Float[Tensor, "*n d"], gelu: bool = False) -> Float[Tensor, "*n e"]:
+        """(..., D) in any precision → (..., E) in its own."""
+        y = F.linear(x.to(self.dtype), self.weight, self.bias)
+        return F.gelu(y) if gelu else y
+
+    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
+        """Columns start to stop of the answer alone."""
+        return self(x)[..., start:stop]
 
 
-def _turned(x: Tensor, weight: Tensor) -> bool:
-    if x.device.type != "cpu" or torch.is_grad_enabled() or x.dtype != torch.float32 or weight.dtype != x.dtype:
-        return False
-    if torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return False
-    return x.numel() // x.shape[-1] in FEW and weight.numel() >= LARGE
+class Packed(Ready):
+    """The same in the layout of oneDNN, which does GELU on the way out: as fast as a CPU multiplies."""
+
+    def __init__(self, weight: Float[Tensor, "e d"], bias: Float[Tensor, "e"], dtype: torch.dtype, plain: bool = False):
+        """plain: keep the matrix as it is too, for those who multiply with parts of it."""
+        super().__init__(weight, bias, dtype)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), ROWS)
+        if not plain:
+            del self.weight
+
+    def forward(self, x: Float[Tensor, "*n d"], gelu: bool = False) -> Float[Tensor, "*n e"]:
+        """(..., D) in any precision → (..., E) in its own."""
+        x = x.to(self.dtype)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *(GELU if gelu else NOTHING))
+
+
+class Packed8(nn.Module):
+    """Signed bytes, a scale for each of E rows; what is multiplied is rounded to 254 levels between its extremes.
+
+    The levels hang on all that is in one call: call it with one image's rows, or answers depend on the company.
+    """
+
+    def __init__(self, weight: Float[Tensor, "e d"], bias: Float[Tensor, "e"], dtype: torch.dtype):
+        """dtype: of the answer."""
+        super().__init__()
+        weight = weight.detach().float()
+        self.dtype, self.bias = dtype, bias.detach().float()
+        self.scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
+        self.zero = torch.zeros(len(weight), dtype=torch.long)
+        levels = (weight / self.scale[:, None]).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+
+    def forward(self, x: Float[Tensor, "*n d"], gelu: bool = False) -> Float[Tensor, "*n e"]:
+        """(..., D) in any precision → (..., E) in its own."""
+        low, high = (float(extreme) for extreme in x.aminmax())
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = max(high - low, 1e-12) / LEVELS
+        zero = round(-low / scale)
+        levels = torch.add(torch.tensor(zero + 0.5), x.float(), alpha=1 / scale).to(torch.uint8)  # which cuts off
+        return torch.ops.onednn.qlinear_pointwise(
+            levels,
+            scale,
+            zero,
+            self.packed,
+            self.scale,
+            self.zero,
+            self.bias,
+            1.0,
+            0,
+            torch.float32 if gelu else self.dtype,  # what GELU gives is rounded to bytes next, from fp32
+            *(GELU if gelu else NOTHING),
+        )
+
+    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
+        """Columns start to stop of the answer alone."""
+        return self(x)[..., start:stop]

@@ -6,7 +6,7 @@ The three roles share everything but the self-attention block and its norm (the 
 Shapes: B rows, L text tokens, D width, N image tokens, E image width, V words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -14,9 +14,19 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from capfilt.blocks.attention import CrossAttention, KeysValues, SelfAttention, mask_bias
-from capfilt.blocks.linear import Linear, linear
+from capfilt.blocks.attention import (
+    CrossAttention,
+    KeysValues,
+    Past,
+    Seen,
+    SelfAttention,
+    absorbing_pays,
+    mask_bias,
+)
+from capfilt.blocks.linear import Linear
+from capfilt.blocks.packed_rows import PackedRows
 from capfilt.blocks.vit import init_std
 
 Role = Literal["read", "look", "speak"]
@@ -40,7 +50,10 @@ def with_first(ids: Int[Tensor, "b l"], mark: int) -> Int[Tensor, "b l"]:
 
 @dataclass(frozen=True)
 class MedConfig:
-    """Sizes of the text transformer. The vocabulary counts [DEC] and [ENC]."""
+    """Sizes of the text transformer. The vocabulary counts [DEC] and [ENC].
+
+    checkpoint_layers: how many of the last layers keep no activations in training and compute them again going back.
+    """
 
     vocab: int = 30524
     width: int = 768
@@ -50,6 +63,7 @@ class MedConfig:
     positions: int = 512
     eps: float = 1e-12
     dropout: float = 0.1
+    checkpoint_layers: int = 0
 
 
 class MedLayer(nn.Module):
@@ -76,32 +90,40 @@ class MedLayer(nn.Module):
         assert block is not None and norm is not None
         return norm((x[:, :1] if first_only else x) + self._drop(block(x, bias, first_only)))
 
-    def rest(
-        self, x: Tensor, own: KeysValues | None, far: KeysValues | None = None, hidden: Tensor | None = None
-    ) -> Tensor:
+    def rest(self, x: Tensor, own: Seen | None, far: Seen | None = None, hidden: Tensor | None = None) -> Tensor:
         """Cross-attention where there is something to see, then the feed-forward."""
         if own is not None:
             assert self.cross is not None and self.cross_norm is not None
             x = self.cross_norm(x + self._drop(self.cross(x, own, far, hidden)))
-        return self.norm(x + self._drop(self.fc2(F.gelu(self.fc1(x)))))
+        return self.norm(x + self._drop(self.fc2(self.fc1(x, gelu=True))))
 
-    def project(self, image: Tensor) -> KeysValues:
-        """Image tokens → keys and values of this layer."""
-        assert self.cross is not None
-        return self.cross.project(image)
-
-    def step(
+    def whole(
         self,
         x: Tensor,
-        seen: KeysValues,
-        cache: KeysValues | None,
         bias: Tensor | None,
+        causal: bool,
+        first_only: bool,
+        own: Seen | None,
+        far: Seen | None = None,
         hidden: Tensor | None = None,
-    ) -> tuple[Tensor, KeysValues]:
-        """Goes on speaking: the states of new positions x, and the grown cache."""
+    ) -> Tensor:
+        """All of the layer: `attended`, then `rest`."""
+        return self.rest(self.attended(x, bias, causal, first_only), own, far, hidden)
+
+    def packed(self, x: Tensor, rows: PackedRows, bias: Tensor | None, own: Seen | None, first_only: bool) -> Tensor:
+        """All of the layer, for reading or looking, over texts one behind another: (P, D) → (P, D), or (R, D)."""
+        assert self.bidirectional is not None and self.bidirectional_norm is not None
+        answer = self.bidirectional.packed(x, rows, bias, first_only)
+        x = self.bidirectional_norm((x[rows.first] if first_only else x) + answer)
+        if own is not None:
+            assert self.cross is not None and self.cross_norm is not None
+            x = self.cross_norm(x + self.cross.packed(x, own, rows.texts if first_only else rows.tokens))
+        return self.rest(x, None)
+
+    def step(self, x: Tensor, seen: Seen, past: Past, layer: int, hidden: Tensor | None = None) -> Tensor:
+        """Goes on speaking: the states of new positions x."""
         assert self.causal is not None and self.causal_norm is not None
-        answer, grown = self.causal.step(x, cache, bias)
-        return self.rest(self.causal_norm(x + answer), seen, None, hidden), grown
+        return self.rest(self.causal_norm(x + self.causal.step(x, past, layer)), seen, None, hidden)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
@@ -115,10 +137,12 @@ class WordHead(nn.Module):
         self.dense = Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, config.eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab))
+        self.ready: nn.Module | None = None  # the word table as a map, where the transformer is ready for use
 
     def forward(self, states: Float[Tensor, "*n d"], words: Float[Tensor, "v d"]) -> Float[Tensor, "*n v"]:
         """(..., D) → (..., V)."""
-        return linear(self.norm(F.gelu(self.dense(states))), words, self.bias)
+        states = self.norm(self.dense(states, gelu=True))
+        return F.linear(states, words, self.bias) if self.ready is None else self.ready(states)
 
 
 class Med(nn.Module):
@@ -145,14 +169,28 @@ class Med(nn.Module):
 
     def project(self, image: Float[Tensor, "b n e"]) -> list[KeysValues]:
         """Image tokens → keys and values of every layer, once for all texts that will look at the image."""
-        return [layer.project(image) for layer in self.layers]
+        return [cross.project(image) for cross in self._crosses()]
+
+    def seen(self, image: Float[Tensor, "b n e"], queries: int, last: int | None = None) -> Sequence[Seen]:
+        """What texts look at where nothing is trained: `project`ed, or the tokens themselves where that is cheaper.
+
+        queries: how many text positions will look at each image in all. last: in the last layer, where those are fewer.
+        """
+        crosses = self._crosses()
+        image = image.to(crosses[0].kv.weight.dtype)
+        asked = [queries] * (len(crosses) - 1) + [queries if last is None else last]
+        size = *image.shape[1:], self.config.width, self.config.heads
+        return [image if absorbing_pays(n, *size) else cross.project(image) for n, cross in zip(asked, crosses)]
+
+    def _crosses(self) -> list[CrossAttention]:
+        return [cast("CrossAttention", layer.cross) for layer in self.layers]
 
     def look(
         self,
         ids: Int[Tensor, "r l"],
         mask: Int[Tensor, "r l"],
-        own: list[KeysValues],
-        far: list[KeysValues] | None = None,
+        own: Sequence[Seen],
+        far: Sequence[Seen] | None = None,
         first_only: bool = False,
         hidden: Tensor | None = None,
     ) -> Tensor:
@@ -162,36 +200,42 @@ class Med(nn.Module):
         """
         return self._encode(ids, mask, own, far, first_only, hidden)
 
+    def first_states(self, rows: PackedRows, own: Sequence[Seen] | None = None) -> Float[Tensor, "r d"]:
+        """Position 0 of texts that are read alone, or look at their images; for use, not for training.
+
+        What `read` and `look` give with `first_only`, without padding anything.
+        """
+        x = self.norm(self.words(rows.ids) + self.positions(rows.places))
+        bias = None if rows.table is None else mask_bias(rows.mask, False, x.dtype)
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
+            x = layer.packed(x, rows, bias, own[i] if own else None, i == last)
+        return x
+
     def speak(
         self,
         ids: Int[Tensor, "r l"],
         mask: Int[Tensor, "r l"],
-        own: list[KeysValues],
+        own: Sequence[Seen],
         hidden: Tensor | None = None,
     ) -> Float[Tensor, "r l d"]:
         """States of a text spoken left to right about images; `word_logits` turns them into words."""
         x = self.embed(ids)
         bias = mask_bias(mask, True, x.dtype)
-        for layer, seen in zip(self.layers, own, strict=True):
-            x = layer.rest(layer.attended(x, bias, True), seen, None, hidden)
+        for i, (layer, seen) in enumerate(zip(self.layers, own, strict=True)):
+            x = self._layer(i, layer.whole, x, bias, True, False, seen, None, hidden)
         return x
 
     def speak_on(
-        self,
-        ids: Int[Tensor, "r l"],
-        own: list[KeysValues],
-        cache: list[KeysValues] | None,
-        hidden: Tensor | None = None,
-    ) -> tuple[Float[Tensor, "r l d"], list[KeysValues]]:
-        """The next positions of texts being spoken: (states (R, L, D), grown cache). L > 1 only at the start."""
-        done = 0 if cache is None else cache[0][0].shape[2]
-        x = self.embed(ids, done)
-        bias = mask_bias(torch.ones_like(ids), True, x.dtype) if ids.shape[1] > 1 else None
-        grown = []
+        self, ids: Int[Tensor, "r l"], own: Sequence[Seen], past: Past, hidden: Tensor | None = None
+    ) -> Float[Tensor, "r l d"]:
+        """The next positions of texts being spoken, which `past` takes in: their states. L > 1 only at the start."""
+        x = self.embed(ids, past.length)
+        past.open(*ids.shape)
         for i, (layer, seen) in enumerate(zip(self.layers, own, strict=True)):
-            x, kept = layer.step(x, seen, cache[i] if cache else None, bias, hidden)
-            grown.append(kept)
-        return x, grown
+            x = layer.step(x, seen, past, i, hidden)
+        past.close()
+        return x
 
     def word_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         """(..., D) → (..., V)."""
@@ -211,8 +255,8 @@ class Med(nn.Module):
         self,
         ids: Tensor,
         mask: Tensor,
-        own: list[KeysValues] | None,
-        far: list[KeysValues] | None,
+        own: Sequence[Seen] | None,
+        far: Sequence[Seen] | None,
         first_only: bool,
         hidden: Tensor | None = None,
     ) -> Tensor:
@@ -220,6 +264,11 @@ class Med(nn.Module):
         bias = mask_bias(mask, False, x.dtype)
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            x = layer.attended(x, bias, False, first_only and i == last)
-            x = layer.rest(x, own[i] if own else None, far[i] if far else None, hidden)
+            seen = own[i] if own else None, far[i] if far else None, hidden
+            x = self._layer(i, layer.whole, x, bias, False, first_only and i == last, *seen)
         return x
+
+    def _layer(self, i: int, layer: Callable[..., Tensor], *inputs: object) -> Tensor:
+        if self.training and torch.is_grad_enabled() and i >= len(self.layers) - self.config.checkpoint_layers:
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)

@@ -59,5 +59,5 @@ class TwinMed(Med):
         bias = mask_bias(mask, False, x.dtype)
         last = len(self.layers) - 1
         for i, (layer, pair) in enumerate(zip(self.layers, seen, strict=True)):
-            x = layer(x, bias, pair, first_only and i == last)
+            x = self._layer(i, layer, x, bias, pair, first_only and i == last)
         return x

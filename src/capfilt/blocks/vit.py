@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from capfilt.blocks.attention import SelfAttention
+from capfilt.blocks.linear import Linear
 from capfilt.errors import ConfigError
 
 COLOURS, DIRECTIONS = 4**3, 9  # bins of the histogram stem
@@ -26,6 +27,7 @@ class VitConfig:
     stem: `linear` is ViT's single patch projection; `conv` reaches the same grid by 3x3 convolutions of stride 2
         (arXiv 2106.14881), which learns shapes sooner when training is short; `histogram` counts colours and edges,
         for photographs too few to learn filters from.
+    checkpoint_blocks: how many of the last blocks keep no activations in training and compute them again going back.
     """
 
     px: int = 224
@@ -52,12 +54,15 @@ class PatchStem(nn.Module):
         super().__init__()
         self.patch = patch
         self.proj = nn.Conv2d(3, width, patch, patch)
+        self.ready: nn.Module | None = None  # the same map, where the tower is ready for use
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
         """(B, 3, H, W) → (B, N, D)."""
         b, c, h, w = pixels.shape
         p = self.patch
         patches = pixels.view(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+        if self.ready is not None:
+            return self.ready(patches)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
@@ -159,15 +164,15 @@ class VitBlock(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, config.eps)
         self.attention = SelfAttention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width, config.eps)
-        self.fc1 = nn.Linear(config.width, config.mlp)
-        self.fc2 = nn.Linear(config.mlp, config.width)
+        self.fc1 = Linear(config.width, config.mlp)
+        self.fc2 = Linear(config.mlp, config.width)
         self.drop_path = drop_path
 
     def forward(self, x: Float[Tensor, "b n d"], first_only: bool = False) -> Float[Tensor, "b m d"]:
         """(B, N, D) → (B, N, D), or (B, 1, D): [CLS] alone."""
         seen = self.attention(self.norm1(x), first_only=first_only)
         x = (x[:, :1] if first_only else x) + self._drop(seen)
-        return x + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        return x + self._drop(self.fc2(self.fc1(self.norm2(x), gelu=True)))
 
     def _drop(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0:

@@ -13,6 +13,7 @@ from capfilt import __version__
 from capfilt.cli import (
     bench,
     bootstrap,
+    caption,
     convert,
     evaluate,
     explain,
@@ -28,6 +29,7 @@ from capfilt.errors import CapfiltError, ConfigError, StorageError
 from capfilt.runtime import Terminated, peak_mib, sigterm_raises
 
 VERBS: dict[str, Callable[..., None]] = {
+    "caption": caption.caption,
     "bootstrap": bootstrap.bootstrap,
     "train": train.train,
     "eval": evaluate.evaluate,

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 
 from capfilt.config import fingerprint
 from capfilt.data.arrays import write_bytes
-from capfilt.data.decoders import Decoded, Decoders
+from capfilt.data.decoders import Decoded, Decoders, Reading
 from capfilt.data.sources import Failure, Source, open_source
 from capfilt.data.table import Chosen, PairTable, Pictures
 from capfilt.data.world import Judgement, World
@@ -107,7 +106,7 @@ def from_source(
     out: Path,
     px: int,
     one_text: bool = False,
-    workers: int = 0,
+    reading: Reading | None = None,
     image: str | None = None,
     text: str | None = None,
     anew: bool = False,
@@ -118,6 +117,7 @@ def from_source(
     one_text: a row per (image, text) pair, as web data are judged; else an image keeps all its captions, also those
               of other rows (texts of known truth stay rows of their own).
     image, text: columns, where the usual names do not fit.
+    reading:  how pictures are decoded; by as many processes as there are processor cores unless it says otherwise.
     anew:     what `out` holds may make way, where the source has changed or is another. Else that is a ConfigError:
               a model may have learned from it. A source that is gone is no change; all of it is in `out`.
 
@@ -128,7 +128,8 @@ def from_source(
     try:
         source = open_source(path, image=image, text=text)
         how = {"root": source.origin.root, "px": px, "one_text": one_text, "image": image, "text": text}
-        mark = fingerprint({**how, "files": source.state()})
+        scaled = {"scaled": True} if reading and reading.scaled else {}
+        mark = fingerprint({**how, **scaled, "files": source.state()})
     except DataError:
         if anew or rows is None or rows.get("path") != path:
             raise
@@ -139,7 +140,7 @@ def from_source(
         about.unlink()  # first, so that it never describes other pictures than are there
         rows = None
     if rows is None:
-        _ingest(source, out, px, one_text, workers or os.cpu_count() or 1, mark)
+        _ingest(source, out, px, one_text, reading, mark)
         rows = read_json(about)
     texts = tuple(tuple(t) for t in rows["texts"])
     truth = rows["truth"]
@@ -157,11 +158,11 @@ def from_source(
     )
 
 
-def _ingest(source: Source, out: Path, px: int, one_text: bool, workers: int, mark: str) -> None:
+def _ingest(source: Source, out: Path, px: int, one_text: bool, reading: Reading | None, mark: str) -> None:
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    raw, taken = out / "pictures.raw", _Taken(one_text)
-    with storage_errors(raw), open(raw, "wb") as pixels, Decoders(workers, px) as decoders, Progress("reading") as bar:
+    raw, taken, decoders = out / "pictures.raw", _Taken(one_text), Decoders(px, reading)
+    with storage_errors(raw), open(raw, "wb") as pixels, decoders, Progress("reading") as bar:
         for batch in _batches(source):
             for item in batch:
                 if isinstance(item, Failure):
@@ -174,7 +175,7 @@ def _ingest(source: Source, out: Path, px: int, one_text: bool, workers: int, ma
                 if isinstance(found, ImageError):
                     taken.fail(pair.key, found.reason, str(found), pair.texts)
                 else:
-                    pixels.write(found.pixels * taken.take(pair, digest, found))
+                    pixels.write(found.pixels.tobytes() * taken.take(pair, digest, found))
             bar.update(len(taken.keys) + len(taken.failed))
     if not taken.keys:
         reasons = ", ".join(sorted({row["reason"].partition(":")[0] for row in taken.failed}))

@@ -1,56 +1,146 @@
-"""Pictures unpacked in processes of their own: a codec that crashes on hostile bytes costs its row, not the run.
+"""Pictures read ahead of their use: few of them on threads, many in processes of their own, in the order they came.
 
-A worker reads bytes and answers with pixels or the reason why not, over its pipes. When its parent dies, by whatever
-death, the pipe closes and the worker leaves; it holds nothing of the parent's, least of all the lock on its folder.
+Threads are as fast and start at once. A process takes the time of some pictures to start, leaves the interpreter to
+the model, and stands for itself: a codec that crashes or hangs on hostile bytes costs its row, not the run. Pixels come
+back through memory that both map, without a name that could be left behind; only words go through the pipes. When the
+parent dies, by whatever death, its end of the pipe closes and the worker leaves. It holds nothing of the parent's,
+least of all the lock on its folder, and never loads torch.
 
-    asked:    length (8 bytes), the image's bytes
-    answered: `+` or `-`, length (8 bytes); the notes and the pixels, or the reason and the message, a zero byte between
+    asked:    `path` or `data` (4 bytes), length (8 bytes), the path or the image's bytes
+    answered: `+` or `-`, length (8 bytes); the notes, or the reason and the message, a zero byte between
 """
 
 import contextlib
+import mmap
 import os
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 import capfilt
-from capfilt.errors import ImageError
-from capfilt.inputs.images import decode, inspect, to_pixels
+from capfilt.errors import ConfigError, ImageError
+from capfilt.inputs.images import decode, inspect, to_pixels, upright
 
+Picture = str | Path | bytes | Image.Image | np.ndarray
 COMMAND = (sys.executable, "-m", __name__)
-LENGTH = struct.Struct(">Q")
-HEAD = struct.Struct(">cQ")
+ASKED, ANSWERED = struct.Struct(">4sQ"), struct.Struct(">cQ")
+MANY, WORTH_A_WORKER = 64, 16  # images: a worker starts in .15 s of a core, a photo takes 5 to 20 ms
+BESIDES = 4096  # bytes that a waiting image takes beside its pixels
+UNKNOWN = 3 * 2**22  # bytes that a picture is taken for whose size is not known before it is decoded: 4 Mpx
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read.
+
+    workers:   processes that decode; 0 for threads of this one, where a crash or a hang takes the run along. None:
+               threads for fewer than 64 images; from there a process for each 16, at most one a core.
+    scaled:    JPEGs are decoded at 1/2, 1/4 or 1/8 where that is still the size wanted: large ones several times
+               faster, and a little off (docs/numbers.md, Reading pictures).
+    ahead_mib: the most that may be read ahead of its use, encoded bytes included.
+    limit_s:   seconds after which a process that is still at one picture is ended.
+    resize:    `device`: threads decode, and the model's device resizes (`inputs.squash`; a level off here and there).
+    """
+
+    workers: int | None = None
+    scaled: bool = False
+    ahead_mib: int = 256
+    limit_s: float = 60.0
+    resize: Literal["pillow", "device"] = "pillow"
+
+    def __post_init__(self) -> None:
+        if (self.workers or 0) < 0 or self.ahead_mib < 1 or self.limit_s <= 0:
+            raise ConfigError(f"{self}: workers from 0, ahead_mib from 1, limit_s above 0 are needed")
+        if self.resize == "device" and self.workers:
+            raise ConfigError(f"{self}: pictures of any size come from threads; leave workers out")
+
+    def processes(self, images: int) -> int:
+        """How many to start for so many images."""
+        if self.workers is not None:
+            return self.workers
+        return 0 if images < MANY or self.resize == "device" else min(cores(), images // WORTH_A_WORKER)
 
 
 class Decoded(NamedTuple):
-    """(px, px, 3) uint8 as bytes, and what was odd about the image (`inputs.images.ImageInfo.notes`)."""
+    """Pixels, uint8, and what was odd about a file (`inputs.images.ImageInfo.notes`).
 
-    pixels: bytes
-    notes: tuple[str, ...]
+    pixels: (px, px, 3), of a clip (F, px, px, 3); of any height and width where they were not to be resized.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def read(image: Picture, px: int, scaled: bool = False, as_stored: bool = False, as_large: bool = False) -> Decoded:
+    """A picture in any form, or a clip (F, H, W, 3), squashed to px x px.
+
+    as_stored: as `inputs.images.decode` has it.
+    as_large:  not squashed, the size it was decoded at.
+
+    Raises ImageError: no such file, or nothing that can be shown.
+    """
+    if isinstance(image, np.ndarray):
+        return Decoded(_checked(image) if as_large else _squashed(_checked(image), px))
+    if isinstance(image, Image.Image):
+        picture = upright(image, as_stored)
+        return Decoded(np.array(picture) if as_large else to_pixels(picture, px))
+    if not isinstance(image, str | Path | bytes):
+        raise ImageError("not_an_image", f"a {type(image).__name__}; a path, bytes, picture or array is needed")
+    data = image if isinstance(image, bytes) else _bytes_of(image)
+    picture = decode(data, as_stored=as_stored, least_px=px if scaled else None)
+    return Decoded(np.array(picture) if as_large else to_pixels(picture, px), inspect(data).notes)
 
 
 class Decoders:
-    """`count` workers that make px x px pictures. Use it as a context manager.
+    """Makes px x px pictures. Use it as a context manager: leaving it ends its processes, whatever they are at.
 
-    command: what starts a worker; `px` is added to it.
+    Args:
+        images: how many there will be, where that is known: decides between threads and processes.
+        as_large: not to be resized: the caller does that, on its device.
+        command: what starts a worker; its settings are added to it.
     """
 
-    def __init__(self, count: int, px: int, command: tuple[str, ...] = COMMAND):
-        self._count, self._command = count, (*command, str(px))
+    def __init__(
+        self,
+        px: int,
+        reading: Reading | None = None,
+        images: int = sys.maxsize,
+        as_stored: bool = False,
+        as_large: bool = False,
+        command: tuple[str, ...] = COMMAND,
+    ):
+        self._px, self._reading = px, reading or Reading()
+        if (self._reading.resize == "device") != as_large:
+            raise ConfigError("resize='device': only pictures that go straight to a model are resized on its device")
+        self._count = self._reading.processes(images)
+        how = {"scaled": self._reading.scaled, "as_stored": as_stored, "as_large": as_large}
+        self._how = {name: True for name, on in how.items() if on}
+        self._command = (*command, str(px), str(self._reading.limit_s), *self._how)
         self._closed = False
 
     def __enter__(self) -> "Decoders":
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
-        self._workers = [_Worker(self._command) for _ in range(self._count)]
+        self._workers = [_Worker(self._command, self._px) for _ in range(self._count)]
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(self._count)
+        self._threads = ThreadPoolExecutor(self._count or cores(), "decoder")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,46 +149,80 @@ class Decoders:
             worker.stop()
         self._threads.shutdown(cancel_futures=True)
 
-    def decode(self, images: Iterable[bytes]) -> Iterator[Decoded | ImageError]:
-        """Encoded images → their pixels, or why not, in the order given."""
-        return self._threads.map(self._one, images)
+    def decode(self, images: Iterable[Picture]) -> Iterator[Decoded | ImageError]:
+        """Each image's pixels, or why not. Images are taken, and read ahead, as far as `ahead_mib` goes."""
+        waiting: deque[tuple[Future[Decoded | ImageError], int]] = deque()
+        held, most = 0, self._reading.ahead_mib * 2**20
+        for image in images:
+            cost = self._cost(image)
+            while waiting and held + cost > most:
+                first, freed = waiting.popleft()
+                yield first.result()
+                held -= freed
+            waiting.append((self._threads.submit(self._one, image), cost))
+            held += cost
+        while waiting:
+            yield waiting.popleft()[0].result()
 
-    def _one(self, image: bytes) -> Decoded | ImageError:
+    def _cost(self, image: Picture) -> int:
+        encoded = len(image) if isinstance(image, bytes) else 0
+        if "as_large" in self._how:
+            return encoded + UNKNOWN
+        frames = len(image) if isinstance(image, np.ndarray) and image.ndim == 4 else 1
+        return encoded + frames * 3 * self._px**2 + BESIDES
+
+    def _one(self, image: Picture) -> Decoded | ImageError:
+        if not self._count or not isinstance(image, str | Path | bytes):
+            try:
+                return read(image, self._px, **self._how)
+            except ImageError as error:
+                return error
         worker = self._idle.get()
         try:
             return worker.ask(image)
         except (EOFError, BrokenPipeError):
             code = worker.stop()
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             if not self._closed:
-                self._workers.append(worker := _Worker(self._command))
-            return ImageError("decoder_crash", f"the decoder died of these {len(image)} bytes ({how})")
+                self._workers.append(worker := _Worker(self._command, self._px))
+            what = f"these {len(image)} bytes" if isinstance(image, bytes) else "this file"
+            if code == -signal.SIGALRM:
+                limit = f"{self._reading.limit_s:g} s"
+                return ImageError("decode_timeout", f"the decoder was ended, after {limit} at {what}")
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return ImageError("decoder_crash", f"the decoder died of {what} ({how})")
         finally:
             self._idle.put(worker)
 
 
 class _Worker:
-    def __init__(self, command: tuple[str, ...]):
+    def __init__(self, command: tuple[str, ...], px: int):
         home = str(Path(capfilt.__file__).parents[1])  # the worker runs this very package, installed or not
         paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-            process_group=0,  # Ctrl-C is the parent's to answer
-        )
+        fd = _nameless_memory(3 * px * px)
+        try:
+            self._shown = np.frombuffer(mmap.mmap(fd, 3 * px * px), np.uint8).reshape(px, px, 3)
+            self._process = subprocess.Popen(
+                (*command, str(fd)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": paths},
+                process_group=0,  # Ctrl-C is the parent's to answer
+                pass_fds=(fd,),
+            )
+        finally:
+            os.close(fd)
 
-    def ask(self, image: bytes) -> Decoded | ImageError:
+    def ask(self, image: str | Path | bytes) -> Decoded | ImageError:
         """One image there, its pixels back. A worker that died is an EOFError or BrokenPipeError."""
         into, back = self._process.stdin, self._process.stdout
         assert into is not None and back is not None
-        into.write(LENGTH.pack(len(image)) + image)
+        kind, data = (b"data", image) if isinstance(image, bytes) else (b"path", os.fsencode(image))
+        into.write(ASKED.pack(kind, len(data)) + data)
         into.flush()
-        sign, length = HEAD.unpack(_exactly(back, HEAD.size))
+        sign, length = ANSWERED.unpack(_exactly(back, ANSWERED.size))
         code, _, rest = _exactly(back, length).partition(b"\0")
         if sign == b"+":
-            return Decoded(rest, tuple(code.decode().split()))
+            return Decoded(self._shown.copy(), tuple(code.decode().split()))
         return ImageError(code.decode(), rest.decode())
 
     def stop(self) -> int:
@@ -112,6 +236,65 @@ class _Worker:
         return code
 
 
+def serve(asked: IO[bytes], answers: IO[bytes], shown: np.ndarray, limit_s: float, **how: Any) -> None:
+    """A worker's life: answers until nobody asks any more. An alarm that nobody hears ends it at a picture's limit."""
+    while head := asked.read(ASKED.size):
+        kind, length = ASKED.unpack(head)
+        data = _exactly(asked, length)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        try:
+            found = read(data if kind == b"data" else os.fsdecode(data), len(shown), **how)
+            shown[:] = found.pixels
+            sign, answer = b"+", " ".join(found.notes).encode()
+        except ImageError as error:
+            sign, answer = b"-", f"{error.reason}\0{error}".encode("utf-8", "backslashreplace")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers.write(ANSWERED.pack(sign, len(answer)) + answer)
+        answers.flush()
+
+
+def main() -> None:
+    """Runs a worker with the settings that `Decoders` adds to its command."""
+    px, limit_s, *flags, fd = sys.argv[1:]
+    shown = np.frombuffer(mmap.mmap(int(fd), 0), np.uint8).reshape(int(px), int(px), 3)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent died amid a sentence
+        serve(sys.stdin.buffer, sys.stdout.buffer, shown, float(limit_s), **dict.fromkeys(flags, True))
+    os._exit(0)  # not by way of flushing a pipe that nobody reads
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or not image.size:
+        raise ImageError(
+            "not_an_image",
+            f"an array of {image.dtype} {image.shape}; uint8 of (H, W, 3), or of clips (F, H, W, 3), is needed",
+        )
+    return image
+
+
+def _squashed(image: np.ndarray, px: int) -> np.ndarray:
+    return to_pixels(image, px) if image.ndim == 3 else np.stack([to_pixels(frame, px) for frame in image])
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError("missing_file", "no such file") from None
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+        raise ImageError("unreadable", getattr(error, "strerror", None) or str(error)) from None
+
+
+def _nameless_memory(size: int) -> int:
+    """A file descriptor of memory that goes when the last process that has it open goes, however it goes."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("capfilt")  # unlike /dev/shm it is as large as memory, in containers too
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
+
+
 def _exactly(stream: IO[bytes], length: int) -> bytes:
     data = stream.read(length)
     if len(data) < length:
@@ -119,20 +302,5 @@ def _exactly(stream: IO[bytes], length: int) -> bytes:
     return data
 
 
-def serve(asked: IO[bytes], answers: IO[bytes], px: int) -> None:
-    """A worker's life: answers until nobody asks any more."""
-    while head := asked.read(LENGTH.size):
-        data = _exactly(asked, *LENGTH.unpack(head))
-        try:
-            pixels = to_pixels(decode(data), px).tobytes()
-            sign, answer = b"+", " ".join(inspect(data).notes).encode() + b"\0" + pixels
-        except ImageError as error:
-            sign, answer = b"-", f"{error.reason}\0{error}".encode("utf-8", "backslashreplace")
-        answers.write(HEAD.pack(sign, len(answer)) + answer)
-        answers.flush()
-
-
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent died amid a sentence
-        serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
-    os._exit(0)  # not by way of flushing a pipe that nobody reads
+    main()

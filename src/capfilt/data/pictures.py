@@ -4,24 +4,23 @@ Shapes: M files, pictures of S x S pixels, F frames a clip.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from capfilt.config import fingerprint
 from capfilt.data.arrays import write_bytes
-from capfilt.data.decoders import Decoders
+from capfilt.data.decoders import Decoders, Reading
 from capfilt.data.table import Pictures
 from capfilt.data.video import frames
 from capfilt.errors import ConfigError, DataError, ImageError
 from capfilt.files import atomic, read_json, write_json
 from capfilt.progress import Progress
 
-AT_ONCE = 256  # files in memory
 CLIPS_AT_ONCE = 16
 
 Found = bytes | ImageError  # a file's pixels, or why there are none
@@ -41,10 +40,10 @@ class Album:
     failed: dict[str, str]
 
 
-def open_album(names: Iterable[str], out: Path, px: int, workers: int = 0) -> Album:
+def open_album(names: Iterable[str], out: Path, px: int, reading: Reading | None = None) -> Album:
     """Reads image files into `out`, each once, squashed to px x px; a second call maps what is there.
 
-    workers: processes that decode; as many as there are processor cores if 0.
+    reading: how; by as many processes as there are processor cores unless it says otherwise.
 
     Raises:
         ConfigError: `out` holds pictures of other files or of another size.
@@ -52,15 +51,12 @@ def open_album(names: Iterable[str], out: Path, px: int, workers: int = 0) -> Al
     """
 
     def pictures(wanted: Sequence[str]) -> Iterator[Found]:
-        with Decoders(workers or os.cpu_count() or 1, px) as decoders:
-            for start in range(0, len(wanted), AT_ONCE):
-                read = [_read(name) for name in wanted[start : start + AT_ONCE]]
-                decoded = decoders.decode(data for data in read if isinstance(data, bytes))
-                for data in read:
-                    found = next(decoded) if isinstance(data, bytes) else data
-                    yield found if isinstance(found, ImageError) else found.pixels
+        with Decoders(px, reading) as decoders:
+            for found in decoders.decode(wanted):
+                yield found if isinstance(found, ImageError) else found.pixels.tobytes()
 
-    return _album(list(dict.fromkeys(names)), out, px, (), pictures)
+    how = {"scaled": True} if reading and reading.scaled else {}
+    return _album(list(dict.fromkeys(names)), out, (px, px, 3), how, pictures)
 
 
 def open_clips(names: Iterable[str], out: Path, px: int, count: int) -> Album:
@@ -77,14 +73,18 @@ def open_clips(names: Iterable[str], out: Path, px: int, count: int) -> Album:
             for start in range(0, len(wanted), CLIPS_AT_ONCE):
                 yield from threads.map(one, wanted[start : start + CLIPS_AT_ONCE])
 
-    return _album(list(dict.fromkeys(names)), out, px, (count,), clips)
+    return _album(list(dict.fromkeys(names)), out, (count, px, px, 3), {"frames": (count,)}, clips)
 
 
 def _album(
-    wanted: list[str], out: Path, px: int, clip: tuple[int, ...], decode: Callable[[Sequence[str]], Iterator[Found]]
+    wanted: list[str],
+    out: Path,
+    shape: tuple[int, ...],
+    how: dict[str, Any],
+    decode: Callable[[Sequence[str]], Iterator[Found]],
 ) -> Album:
-    about, shape = out / "album.json", (*clip, px, px, 3)
-    mark = fingerprint({"names": wanted, "px": px, **({"frames": clip} if clip else {})})
+    about = out / "album.json"
+    mark = fingerprint({"names": wanted, "px": shape[-2], **how})
     if not about.is_file():
         reasons: dict[str, str] = {}
 
@@ -113,12 +113,3 @@ def _shown(names: Sequence[str], found: Iterator[Found], black: bytes, reasons: 
                 reasons[name] = f"{pixels.reason}: {pixels}"
             yield black if isinstance(pixels, ImageError) else pixels
             bar.update(i + 1)
-
-
-def _read(name: str) -> bytes | ImageError:
-    try:
-        return Path(name).read_bytes()
-    except FileNotFoundError:
-        return ImageError("missing_file", "no such file")
-    except (OSError, ValueError) as error:  # the latter for a name that no file can have
-        return ImageError("unreadable", getattr(error, "strerror", None) or str(error))

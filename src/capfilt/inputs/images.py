@@ -94,7 +94,7 @@ def inspect(data: bytes, max_mpx: float = 64.0) -> ImageInfo:
     return ImageInfo(image.format or "", image.mode, width, height, frames, tuple(notes))
 
 
-def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False) -> Image.Image:
+def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False, least_px: int | None = None) -> Image.Image:
     """The first frame, upright, in RGB.
 
     EXIF orientation is always applied and a broken EXIF never fails the image. Transparency lies on white, 16-bit
@@ -104,11 +104,14 @@ def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False) -> Image
     Args:
         max_mpx: most million pixels that the header may claim (Pillow's own limit of 89 stands above it).
         as_stored: as the original opens images: no EXIF turn, transparency dropped, Pillow's own conversion to RGB.
+        least_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, the smallest with both sides at least so long.
 
     Raises:
         ImageError: with one of the reasons in the table above.
     """
     image = _open(data, max_mpx)
+    if least_px is not None:
+        image.draft(None, (least_px, least_px))  # does nothing where the format has no such thing
     try:
         image.load()
     except MemoryError:
@@ -146,13 +149,13 @@ def to_pixels(image: Image.Image | np.ndarray, px: int) -> np.ndarray:
     return np.array(narrow.resize((px, px), Image.Resampling.BICUBIC))
 
 
-def normalize(pixels: np.ndarray) -> "torch.Tensor":
-    """(B, H, W, 3) uint8 → (B, 3, H, W) float32, scaled to [0, 1], then CLIP's mean and spread."""
+def normalize(pixels: np.ndarray, device: "torch.device | None" = None) -> "torch.Tensor":
+    """(B, H, W, 3) uint8 → (B, 3, H, W) float32, scaled to [0, 1], then CLIP's mean and spread; on the CPU if None."""
     import torch
 
-    scaled = torch.from_numpy(np.array(pixels))  # a copy: torch wants memory it may write
-    scaled = scaled.permute(0, 3, 1, 2).float().div_(255)
-    return scaled.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(STD).view(3, 1, 1)).contiguous()
+    levels = torch.from_numpy(np.array(pixels)).to(device)  # a copy: torch wants memory it may write
+    mean, std = (torch.tensor(numbers, device=device).view(3, 1, 1) for numbers in (MEAN, STD))
+    return levels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std).contiguous()
 
 
 @contextlib.contextmanager

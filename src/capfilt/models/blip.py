@@ -4,6 +4,7 @@ Shapes: B pairs, N image tokens, L text tokens, D width, E compared width, C can
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from capfilt.blocks.attention import KeysValues
+from capfilt.blocks.attention import KeysValues, Seen
 from capfilt.blocks.med import Med, MedConfig, Role, SpecialIds, with_first
 from capfilt.blocks.vit import Vit, VitConfig
 from capfilt.errors import ConfigError
@@ -106,6 +107,16 @@ class Compared:
     text_vec_m: Tensor
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """ITM's wrong partners of B rows: numbers of candidates (B,), and whether there was one to be had (B,)."""
+
+    image: Tensor
+    text: Tensor
+    image_found: Tensor
+    text_found: Tensor
+
+
 class Twins(nn.Module):
     """The momentum copies of what ITC compares, and the queues of their features. Never trained by gradient."""
 
@@ -155,9 +166,7 @@ class Blip(nn.Module):
         self.vit.init_weights()
         self.text.init_weights()
         if self.twins is not None:
-            with torch.no_grad():
-                for twin, own in self._twin_pairs():
-                    twin.copy_(own)
+            self.move_twins(0.0)
         return self
 
     # ---- abilities, tensors in, tensors out ---------------------------------------------------------------------
@@ -178,8 +187,8 @@ class Blip(nn.Module):
         self,
         ids: Int[Tensor, "r l"],
         mask: Int[Tensor, "r l"],
-        own: list[KeysValues],
-        far: list[KeysValues] | None = None,
+        own: Sequence[Seen],
+        far: Sequence[Seen] | None = None,
         marked: bool = True,
     ) -> Float[Tensor, "r 2"]:
         """Texts against projected images → logits of (no match, match). Row to image: see `CrossAttention.forward`.
@@ -216,9 +225,14 @@ class Blip(nn.Module):
             if "itc" in objective.losses:
                 found["itc"] = self.itc(compared, batch, objective, alpha, ranks)
             if "itm" in objective.losses:
-                odds = self.negative_odds(compared, batch, objective, ranks)
-                drawn = [draw(o, u) for o, u in zip(odds, uniform, strict=True)]
-                found["itm"] = self.itm(batch, image, kv, drawn, objective, ranks)
+                wrong = self.wrong_partners(compared, batch, objective, uniform, ranks)
+                texts = batch.ids, batch.mask
+                if ranks.world > 1 and objective.across != "queue":
+                    texts = ranks.gather(batch.ids), ranks.gather(batch.mask)
+                    far = self.text.project(ranks.gather(image, grad=True)[wrong.image])
+                else:
+                    far = [(k[wrong.image], v[wrong.image]) for k, v in kv]
+                found["itm"] = self.itm(batch, kv, far, texts, wrong)
             self.remember(compared, batch, ranks)
         if "lm" in objective.losses:
             found["lm"] = self.lm(batch, kv, objective, ranks)
@@ -229,16 +243,25 @@ class Blip(nn.Module):
         image_vec, text_vec = self.image_vec(image), self.text_vec(batch.ids, batch.mask)
         if self.twins is None:
             return Compared(image_vec, text_vec, image_vec.detach(), text_vec.detach())
-        twins = self.twins
-        with torch.no_grad():
-            pairs = self._twin_pairs()
-            torch._foreach_lerp_([t for t, _ in pairs], [p for _, p in pairs], 1 - objective.momentum)
-            image_m = twins.vit(batch.pixels, cls_only=True)[:, 0]
-            text_m = twins.text.read(batch.ids, batch.mask, first_only=True)[:, 0]
-            with exact(image_m):
-                image_vec_m = F.normalize(twins.image_proj(image_m.float()), dim=-1)
-                text_vec_m = F.normalize(twins.text_proj(text_m.float()), dim=-1)
-        return Compared(image_vec, text_vec, image_vec_m, text_vec_m)
+        self.move_twins(objective.momentum)
+        return Compared(image_vec, text_vec, *self.twin_vecs(batch))
+
+    @torch.no_grad()
+    def move_twins(self, momentum: float) -> None:
+        """One step of the twins after the weights they follow; with momentum 0 onto them."""
+        assert self.twins is not None
+        own, twins = dict(self.named_parameters()), dict(self.twins.named_parameters())
+        torch._foreach_lerp_([*twins.values()], [own[name].detach() for name in twins], 1 - momentum)
+
+    @torch.no_grad()
+    def twin_vecs(self, batch: Batch) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b e"]]:
+        """The twins' vectors of a batch's images and texts."""
+        assert self.twins is not None
+        image = self.twins.vit(batch.pixels, cls_only=True)[:, 0]
+        text = self.twins.text.read(batch.ids, batch.mask, first_only=True)[:, 0]
+        with exact(image):
+            found = self.twins.image_proj(image.float()), self.twins.text_proj(text.float())
+            return F.normalize(found[0], dim=-1), F.normalize(found[1], dim=-1)
 
     def itc(self, c: Compared, batch: Batch, objective: Objective, alpha: float, ranks: Ranks) -> Tensor:
         """Contrast with this batch's twins (all ranks' if they share) and the queue."""
@@ -275,48 +298,54 @@ class Blip(nn.Module):
             sims = (c.text_vec @ images.T / self.temperature, c.image_vec @ texts.T / self.temperature)
             return [negative_odds(sim, same, objective.floor) for sim in sims]
 
+    def wrong_partners(
+        self, c: Compared, batch: Batch, objective: Objective, uniform: Float[Tensor, "2 b"], ranks: Ranks
+    ) -> Wrong:
+        """Who stands in ITM's wrong pairs; a row with an unmatched text of its own needs no other."""
+        odds = self.negative_odds(c, batch, objective, ranks)
+        (image, image_found), (text, text_found) = (draw(o, u) for o, u in zip(odds, uniform, strict=True))
+        if batch.extra_mask is not None:
+            text_found = text_found | batch.extra_mask[:, 0].bool()
+        return Wrong(image, text, image_found, text_found)
+
     def itm(
         self,
         batch: Batch,
-        image: Tensor,
         kv: list[KeysValues],
-        drawn: list[tuple[Tensor, Tensor]],
-        objective: Objective,
-        ranks: Ranks,
+        far: list[KeysValues],
+        texts: tuple[Tensor, Tensor],
+        wrong: Wrong,
+        count: Tensor | None = None,
     ) -> Tensor:
-        """One pass over 3B rows: true pairs, texts with a wrong image, images with a wrong text."""
-        (wrong_image, image_found), (wrong_text, text_found) = drawn
-        ids, mask = batch.ids, batch.mask
-        if ranks.world > 1 and objective.across != "queue":
-            ids, mask = ranks.gather(ids), ranks.gather(mask)
-            far = self.text.project(ranks.gather(image, grad=True)[wrong_image])
-        else:
-            far = [(k[wrong_image], v[wrong_image]) for k, v in kv]
-        other_ids, other_mask = ids[wrong_text], mask[wrong_text]
-        if batch.extra_ids is not None and batch.extra_mask is not None:
-            given = batch.extra_mask[:, :1].bool()
-            length = max(other_ids.shape[1], batch.extra_ids.shape[1])
-            other_ids, other_mask, extra_ids, extra_mask = (
-                F.pad(x, (0, length - x.shape[1])) for x in (other_ids, other_mask, batch.extra_ids, batch.extra_mask)
-            )
-            other_ids, other_mask = torch.where(given, extra_ids, other_ids), torch.where(given, extra_mask, other_mask)
-            text_found = text_found | given[:, 0]
-            ids, mask = (F.pad(x, (0, length - x.shape[1])) for x in (batch.ids, batch.mask))
-        else:
-            ids, mask = batch.ids, batch.mask
-        logits = self.match_logits(torch.cat((ids, ids, other_ids)), torch.cat((mask, mask, other_mask)), kv, far)
-        ones = torch.ones_like(image_found)
-        return matching(logits, torch.cat((ones, ~ones, ~ones)).long(), torch.cat((ones, image_found, text_found)))
+        """One pass over 3B rows: true pairs, texts with a wrong image, images with a wrong text.
 
-    def lm(self, batch: Batch, kv: list[KeysValues], objective: Objective, ranks: Ranks) -> Tensor:
-        """Say the text about its own image."""
+        far:   the projected wrong image of each row.
+        texts: ids and mask of the candidates that `wrong.text` numbers.
+        count: divide by this number of rows instead of the valid ones here.
+        """
+        rows = (batch.ids, batch.mask, texts[0][wrong.text], texts[1][wrong.text])
+        given = () if batch.extra_ids is None or batch.extra_mask is None else (batch.extra_ids, batch.extra_mask)
+        length = max(x.shape[1] for x in (*rows, *given))
+        ids, mask, other_ids, other_mask, *extra = (F.pad(x, (0, length - x.shape[1])) for x in (*rows, *given))
+        if extra:
+            here = extra[1][:, :1].bool()
+            other_ids, other_mask = torch.where(here, extra[0], other_ids), torch.where(here, extra[1], other_mask)
+        logits = self.match_logits(torch.cat((ids, ids, other_ids)), torch.cat((mask, mask, other_mask)), kv, far)
+        ones = torch.ones_like(wrong.image_found)
+        valid = torch.cat((ones, wrong.image_found, wrong.text_found))
+        loss = matching(logits, torch.cat((ones, ~ones, ~ones)).long(), valid)
+        return loss if count is None else loss * (valid.sum() / count)
+
+    def lm(
+        self, batch: Batch, kv: list[KeysValues], objective: Objective, ranks: Ranks, count: Tensor | None = None
+    ) -> Tensor:
+        """Say the text about its own image. `count`: divide by this number of words instead of those here."""
         labels = next_labels(batch.ids, batch.mask, objective.prompt)
         states = self.text.speak(with_first(batch.ids, self.config.special.dec)[:, :-1], batch.mask[:, :-1], kv)
         if states.device.type == "cpu" and objective.smoothing_rule == "modern":
             counted = labels != IGNORED  # word logits only where they count
             states, labels = states[counted], labels[counted]
-        count = None
-        if ranks.world > 1 and objective.across == "all":
+        if count is None and ranks.world > 1 and objective.across == "all":
             count = ranks.sum((labels != IGNORED).sum()) / ranks.world
         with exact(states):
             logits = self.text.word_logits(states.float()).flatten(0, -2)
@@ -332,11 +361,6 @@ class Blip(nn.Module):
             pointer = start.clone()
             enqueue(queue, ranks.gather(new), pointer)
         start.copy_(pointer)
-
-    def _twin_pairs(self) -> list[tuple[Tensor, Tensor]]:
-        own = dict(self.named_parameters())
-        twins = self.twins.named_parameters() if self.twins is not None else ()
-        return [(twin, own[name].detach()) for name, twin in twins]
 
 
 def exact(x: Tensor) -> torch.autocast:
@@ -359,9 +383,7 @@ def respecialised(model: Blip, **changes) -> Blip:
         )
     new.load_state_dict({k: have.get(k, v) for k, v in want.items()})
     if config.queue and model.twins is None:
-        with torch.no_grad():
-            for twin, own in new._twin_pairs():
-                twin.copy_(own)
+        new.move_twins(0.0)
     return new
 
 

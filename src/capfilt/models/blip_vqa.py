@@ -5,13 +5,14 @@ The answer decoder sees the question's states alone, never the image; so its key
 Shapes: B images of N tokens, Q questions of L tokens, A answers of M tokens, D width, V words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from capfilt.blocks.attention import KeysValues, mask_bias
+from capfilt.blocks.attention import Seen, mask_bias
 from capfilt.blocks.med import Med, MedConfig, SpecialIds, with_first
 from capfilt.blocks.vit import Vit, VitConfig
 from capfilt.objectives.language import SmoothingRule, next_labels, text_losses
@@ -53,7 +54,7 @@ class BlipVqa(nn.Module):
         return self
 
     def question(
-        self, ids: Int[Tensor, "q l"], mask: Int[Tensor, "q l"], seen: list[KeysValues], marked: bool = True
+        self, ids: Int[Tensor, "q l"], mask: Int[Tensor, "q l"], seen: Sequence[Seen], marked: bool = True
     ) -> Float[Tensor, "q l d"]:
         """States of questions about projected images (`self.text.project`); question i is about image i mod B.
 
@@ -65,7 +66,7 @@ class BlipVqa(nn.Module):
         self,
         ids: Int[Tensor, "a m"],
         mask: Int[Tensor, "a m"],
-        heard: list[KeysValues],
+        heard: Sequence[Seen],
         hidden: Float[Tensor, "q 1 1 l"] | None,
     ) -> Float[Tensor, "a m v"]:
         """Word logits at every position of answers to projected questions (`self.answer.project`); answer i to i mod Q.

@@ -5,6 +5,7 @@ Shapes: B images, T live texts of an image in one group, R rows, P ids of the st
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -41,6 +42,7 @@ class Search:
     """The groups of all images, word by word; a group is a search of its own, penalised for what earlier ones say.
 
     progress: with the required words; None where there are none.
+    every:    steps from one look at what is done to the next; between them done images say on, unheard.
     """
 
     def __init__(
@@ -52,8 +54,9 @@ class Search:
         progress: Progress | None,
         end: int,
         pad: int,
+        every: int,
     ):
-        self.speech, self.start, self.decoding, self.end = speech, start, decoding, end
+        self.speech, self.start, self.decoding, self.every = speech, start, decoding, every
         images, self.prompt = start.shape
         self.room = decoding.room(self.prompt)
         self.going = torch.arange(images, device=start.device)
@@ -64,20 +67,27 @@ class Search:
         """For each image its texts: of every group the best, then of every group the second, ..., each text once."""
         logits = self.speech.hear(self.start)
         for step in range(self.room):
-            rows = self.step(logits, step)
-            done = reduce(torch.logical_and, [group.done for group in self.groups])
-            left = int((~done).sum())
-            if not left or step + 1 == self.room:
+            self.speech.follow(self.step(logits, step))
+            if step + 1 == self.room:
                 break
-            self.speech.follow(rows)
-            if 2 * left <= len(self.going):
-                self.leave(done)
+            if (step + 1) % self.every == 0:
+                done = self.done
+                left = int((~done).sum())
+                if not left:
+                    break
+                if 2 * left <= len(self.going):
+                    self.leave(done)
             words = torch.cat([group.live.ids[:, :, self.prompt + step] for group in self.groups], dim=1)
             logits = self.speech.hear(words.T.flatten()[:, None])
         for group in self.groups:
             group.add_live()
-        self.leave(torch.ones_like(done))
+        self.leave(torch.ones_like(self.done))
         return self.out
+
+    @property
+    def done(self) -> Tensor:
+        """Images, (B,), that every group is done with."""
+        return reduce(torch.logical_and, [group.done for group in self.groups])
 
     def step(self, logits: Tensor, step: int) -> Tensor:
         """Every group takes its next words; returns the row that each live text continues."""
@@ -145,28 +155,38 @@ class _Group:
 
     def candidates(self, logits: Tensor, step: int, malus: Tensor | None) -> tuple[_Texts, Tensor]:
         """The best one-word continuations of each image, best first in each bank, and the live text each continues."""
-        images, texts = self.live.score.shape
-        here, words = self.prompt + step, logits.shape[-1]
-        own = logits.log_softmax(dim=-1).view(texts, images, words).transpose(0, 1).flatten(0, 1)
-        logp = own if malus is None else own - malus.repeat_interleave(texts, 0)
-        logp = self.allowed(logp, self.live.ids[:, :, :here].flatten(0, 1))
-        total = (self.live.score.flatten()[:, None] + logp).view(images, texts * words)
-        score, place = self.best(total, step, words)
-        parents, word = place // words, place % words
+        texts, here = self.live.score.shape[1], self.prompt + step
+        own = logits.log_softmax(dim=-1)
+        logp = own if malus is None else own - malus.repeat(texts, 1)
+        logp = self.allowed(logp, self.live.ids[:, :, :here].transpose(0, 1).flatten(0, 1))
+        banks = [self.best(own, bank) for bank in self.in_banks(logp, step)]
+        score, parents, word, mine = (torch.cat(columns, dim=1) for columns in zip(*banks, strict=True))
         grown = self.live.take(parents, score)
         grown.ids[:, :, here] = word
-        grown.logps[:, :, step] = own.view(images, texts * words).gather(1, place)
+        grown.logps[:, :, step] = mine
         return grown, parents
 
-    def best(self, total: Tensor, step: int, words: int) -> tuple[Tensor, Tensor]:
-        """(scores, places) of the best in each bank; the bank of a candidate is how many ids it still needs."""
-        width = min(2 * self.size, total.shape[1])
+    def in_banks(self, logp: Tensor, step: int) -> Iterator[Tensor]:
+        """(T·B, V) bank by bank, -inf in the others; the bank of a candidate is how many ids it still needs."""
         if self.progress is None:
-            return total.topk(width)
-        needs = self.progress.needs_after(self.states, words, self.end).flatten(1)
-        total = total.masked_fill(needs > self.room - step - 1, -math.inf)
-        banks = [total.masked_fill(needs != bank, -math.inf).topk(width) for bank in range(self.banks)]
-        return torch.cat([bank.values for bank in banks], dim=1), torch.cat([bank.indices for bank in banks], dim=1)
+            yield logp
+            return
+        needs = self.progress.needs_after(self.states.T, logp.shape[1], self.end).flatten(0, 1)
+        for bank in range(self.banks):
+            yield logp.masked_fill((needs != bank) | (needs > self.room - step - 1), -math.inf)
+
+    def best(self, own: Tensor, logp: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Each image's best candidates, (B, 2·size): score, the live text continued, word, its own logp.
+
+        The best of each text come first, so that no more than these are added up and laid out by image.
+        """
+        images, texts = self.live.score.shape
+        few, words = logp.topk(min(2 * self.size, logp.shape[1]))
+        few, words, mine = (x.view(texts, images, -1).transpose(0, 1) for x in (few, words, own.gather(1, words)))
+        total = (self.live.score[..., None] + few).flatten(1)
+        score, place = total.topk(min(2 * self.size, total.shape[1]))
+        parents = place // few.shape[2]
+        return score, parents, words.flatten(1).gather(1, place), mine.flatten(1).gather(1, place)
 
     def finish(self, candidates: _Texts, ended: Tensor, step: int) -> None:
         """Texts that end here, where they are among the first `size`, compete for the places of the found ones."""

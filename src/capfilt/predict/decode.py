@@ -15,6 +15,9 @@ from capfilt.predict.speech import BEAM, NOCAPS, NUCLEUS, Decoding, Said, Speech
 
 __all__ = ["BEAM", "NOCAPS", "NUCLEUS", "Constraints", "Decoding", "Said", "Speech", "constraints", "decode"]
 
+LOOKS = {"cpu": 1}  # steps from one look at which texts have ended to the next
+AFAR = 4  # the same on other devices, which have to be waited for
+
 
 @torch.inference_mode()
 def decode(
@@ -54,7 +57,7 @@ def decode(
                 f"decoding: the required words take {progress.most} ids, but max_length={decoding.max_length} leaves "
                 f"{room} behind the start; raise it"
             )
-        return Search(speech, start, decoding, allowed, progress, end, pad).run()
+        return Search(speech, start, decoding, allowed, progress, end, pad, _every(start.device)).run()
     if words.required:
         raise ConfigError(f"decoding: method='{decoding.method}' cannot require words; use method='beam'")
     if decoding.method == "greedy":
@@ -65,12 +68,16 @@ def decode(
     return _write(speech, start, decoding, allowed, end, pad, uniforms)
 
 
+def _every(device: torch.device) -> int:
+    return LOOKS.get(device.type, AFAR)
+
+
 def _write(
     speech: Speech, start: Tensor, decoding: Decoding, allowed: Allowed, end: int, pad: int, uniforms: Tensor | None
 ) -> list[list[Said]]:
     """Greedy or nucleus. Rows that have ended say `pad`; once half of the images have ended, those leave the batch."""
     images, prompt = start.shape
-    room = decoding.room(prompt)
+    room, every = decoding.room(prompt), _every(start.device)
     texts = 1 if uniforms is None else len(uniforms) // images
     going = torch.arange(images, device=start.device)
     rows = torch.arange(texts * images, device=start.device)
@@ -93,14 +100,17 @@ def _write(
         ids[rows, here] = torch.where(open_[rows], word, pad)
         logps[rows, step] = torch.where(open_[rows], logp, 0.0)
         open_[rows] &= word != end
-        alive = open_.view(texts, images).any(dim=0)[going]
-        left = int(alive.sum())
-        if not left or step + 1 == room:
+        if step + 1 == room:
             break
-        if 2 * left <= len(going):
-            speech.keep(alive.nonzero()[:, 0])
-            going = going[alive]
-            rows = (torch.arange(texts, device=going.device)[:, None] * images + going).flatten()
+        if (step + 1) % every == 0:
+            alive = open_.view(texts, images).any(dim=0)[going]
+            left = int(alive.sum())
+            if not left:
+                break
+            if 2 * left <= len(going):
+                speech.keep(alive.nonzero()[:, 0])
+                going = going[alive]
+                rows = (torch.arange(texts, device=going.device)[:, None] * images + going).flatten()
         logits = speech.hear(ids[rows, here, None])
     flat = [said(*pair, end) for pair in zip(ids[:, prompt:].tolist(), logps.tolist(), strict=True)]
     return [flat[image::images] for image in range(images)]

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from capfilt import __version__
+from capfilt.blocks.attention import KeysValues
 from capfilt.config import to_dict
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import atomic, write_json
@@ -112,10 +113,30 @@ class Speaker(nn.Module):
         self, ids: Tensor, keys: Tensor, values: Tensor, past_keys: Tensor, past_values: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """→ (B, V), and the pasts (layers, B, H, S + 1, d)."""
-        seen, past = list(zip(keys, values, strict=True)), list(zip(past_keys, past_values, strict=True))
-        states, grown = self.text.speak_on(ids, seen, past)
-        new_keys, new_values = zip(*grown, strict=True)
+        past = _Past(past_keys, past_values)
+        states = self.text.speak_on(ids, list(zip(keys, values, strict=True)), past)
+        new_keys, new_values = zip(*past.grown, strict=True)
         return self.text.word_logits(states[:, -1]), torch.stack(new_keys), torch.stack(new_values)
+
+
+class _Past:
+    """One text a row, its past handed in and handed out grown."""
+
+    bias: Tensor | None = None
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        self.keys, self.values, self.images, self.length = keys, values, keys.shape[1], keys.shape[3]
+        self.grown: list[KeysValues] = []
+
+    def open(self, rows: int, length: int) -> None:
+        pass
+
+    def add(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
+        self.grown.append((torch.cat((self.keys[layer], keys), dim=2), torch.cat((self.values[layer], values), dim=2)))
+        return self.grown[-1]
+
+    def close(self) -> None:
+        pass
 
 
 def export_onnx(model: Blip, tokenizer: TextTokenizer, folder: Path) -> dict[str, Any]:

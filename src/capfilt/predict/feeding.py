@@ -17,6 +17,7 @@ from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.tokenizer import TextTokenizer
 
+ALONE = 128  # tokens; matrices of fewer rows multiply slower
 SEEN_MIB = 2048  # most that the projected images of one batch may hold; a large tower at 384 px takes 40 MiB an image
 
 Pixels = UInt8[np.ndarray, "b *f h w 3"]
@@ -59,13 +60,19 @@ def as_tensor(pixels: Pixels, px: int, device: torch.device) -> Float[Tensor, "b
             f"pixels are {pixels.dtype} of {pixels.shape[1:]}, this model sees uint8 of {(px, px, 3)}, or of clips "
             f"{('frames', px, px, 3)}; inputs.images.to_pixels makes them"
         )
-    flat = normalize(pixels.reshape(-1, px, px, 3)).to(device)
+    flat = normalize(pixels.reshape(-1, px, px, 3), device)
     return flat.view(*pixels.shape[:-3], 3, px, px)
 
 
-def see(vit: Vit, pixels: Float[Tensor, "b *f 3 h w"]) -> Float[Tensor, "b *f n d"]:
-    """Image tokens, of clips a row of frames each."""
-    return vit(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3])
+def see(vit: Vit, pixels: Float[Tensor, "b *f 3 h w"], cls_only: bool = False) -> Float[Tensor, "b *f n d"]:
+    """Image tokens, of clips a row of frames each. Large images go one by one on a CPU: what is at work stays in its
+    cache, and the levels of bytes (`blocks.linear.Packed8`) are an image's own."""
+    images = pixels.flatten(0, -4)
+    if images.device.type == "cpu" and vit.config.tokens >= ALONE:
+        tokens = torch.cat([vit(image[None], cls_only) for image in images])
+    else:
+        tokens = vit(images, cls_only)
+    return tokens.unflatten(0, pixels.shape[:-3])
 
 
 def joined(image: Float[Tensor, "b *f n d"]) -> Float[Tensor, "b m d"]:

@@ -1,7 +1,8 @@
 """A trained Blip at work, numpy in and out: embed, match, re-rank, caption, judge a text's likelihood.
 
 Wherever an image is asked for, a clip of F frames may stand: its vector is the mean over its frames, and a text looks
-at the tokens of all of them (BLIP, arXiv 2201.12086, §5.7).
+at the tokens of all of them (BLIP, arXiv 2201.12086, §5.7). Where an image is asked for more than one thing, `see` it
+once: `match` and `captions` take what that gives in the place of pixels.
 
 Shapes: B images of (H, W, 3), N image tokens, D width, E compared width, T texts an image, L ids, P pairs.
 """
@@ -16,17 +17,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from capfilt.abilities import Caption
-from capfilt.blocks.attention import KeysValues
+from capfilt.blocks.attention import Seen
 from capfilt.blocks.med import Med, Role
+from capfilt.blocks.packed_rows import pack
+from capfilt.blocks.past import GrowingPast
 from capfilt.errors import ConfigError
 from capfilt.inputs.texts import clean_caption
 from capfilt.inputs.tokenizer import TextTokenizer
-from capfilt.models.blip import Blip
+from capfilt.models.blip import Blip, exact
 from capfilt.predict import feeding
 from capfilt.predict.decode import NUCLEUS, Decoding, Said, constraints, decode
 from capfilt.predict.faithful import RIGHT, Faithful
 from capfilt.predict.feeding import Pixels, joined, parts, see, still, to_numpy
 from capfilt.runtime import rng
+
+Tokens = Float[Tensor, "b *f n d"]
 
 
 class Predictor:
@@ -62,42 +67,49 @@ class Predictor:
 
     def embed_images(self, pixels: Pixels) -> Float[np.ndarray, "b e"]:
         """Images (B, H, W, 3) → unit vectors (B, E)."""
-        self._need("read")
+        self.need("read")
         out = np.zeros((len(pixels), self.model.config.embed), np.float32)
         with still(self.model):
-            for part in parts(len(pixels), max(1, self.batch // _frames(pixels))):
+            for part in parts(len(pixels), max(1, self.batch // frames_of(pixels))):
                 pixel = self._tensor(pixels[part])
-                cls = self.model.vit(pixel.flatten(0, -4), cls_only=True).unflatten(0, pixel.shape[:-3])
-                out[part] = to_numpy(self.model.image_vec(cls))
+                out[part] = to_numpy(self.model.image_vec(see(self.model.vit, pixel, cls_only=True)))
         return out
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "b e"]:
         """Texts → unit vectors (B, E)."""
-        self._need("read")
+        self.need("read")
         rows = self._tokens(texts)
         out = np.zeros((len(rows), self.model.config.embed), np.float32)
         order = np.argsort([len(row) for row in rows], kind="stable")
         with still(self.model):
             for part in parts(len(rows), self.batch):
-                out[order[part]] = to_numpy(self.model.text_vec(*self._padded([rows[i] for i in order[part]])))
+                texts = pack([rows[i] for i in order[part]], [len(order[part])], self.device)
+                states = self.model.text.first_states(texts)
+                with exact(states):
+                    out[order[part]] = to_numpy(F.normalize(self.model.text_proj(states.float()), dim=-1))
         return out
+
+    def see(self, pixels: Pixels) -> Tokens:
+        """Image tokens (B, N, D), of clips (B, F, N, D), on the model's device."""
+        with still(self.model):
+            return see(self.model.vit, self._tensor(pixels))
 
     # ---- matching -----------------------------------------------------------------------------------------------
 
-    def match(self, pixels: Pixels, texts: Sequence[Sequence[str]]) -> list[list[tuple[float, float]]]:
+    def match(self, pixels: Pixels | Tokens, texts: Sequence[Sequence[str]]) -> list[list[tuple[float, float]]]:
         """For image b and each of its texts: (probability of a match in [0, 1], cosine in [-1, 1]).
 
         Every image is encoded once, whatever the number of its texts, which may differ; none gives an empty list.
         """
-        self._need("read", "look")
+        self.need("read", "look")
         feeding.check_texts(texts, len(pixels))
         rows, owner = self._encode(texts)
         text_vec = self.embed_texts([t for ts in texts for t in ts])
         image_vec = np.zeros((len(pixels), self.model.config.embed), np.float32)
         probability = np.zeros(len(rows), np.float32)
         with still(self.model):
-            for images, blocks in self._plan(rows, owner, len(pixels), _frames(pixels)):
-                image = see(self.model.vit, self._tensor(pixels[images]))
+            for images, blocks in self._plan(rows, owner, len(pixels), frames_of(pixels)):
+                image = self._seen(pixels, images)
                 image_vec[images] = to_numpy(self.model.image_vec(image))
                 for at, logits in self._looked(joined(image), rows, blocks):
                     probability[at] = to_numpy(logits.softmax(dim=-1)[:, 1])
@@ -107,7 +119,7 @@ class Predictor:
 
     def encode_images(self, pixels: Pixels) -> Float[np.ndarray, "b n d"]:
         """Image tokens, float32, for `itm_logits`: encode once, ask many times."""
-        size, frames = self.model.config.vit, _frames(pixels)
+        size, frames = self.model.config.vit, frames_of(pixels)
         out = np.zeros((len(pixels), frames * size.tokens, size.width), np.float32)
         with still(self.model):
             for part in parts(len(pixels), max(1, self.batch // frames)):
@@ -125,7 +137,7 @@ class Predictor:
 
         features: from `encode_images`. Pairs named twice are computed once.
         """
-        self._need("look")
+        self.need("look")
         feeding.check_texts([texts], 1)
         pairs, back = np.unique(image_idx.astype(np.int64) * len(texts) + text_idx, return_inverse=True)
         encoded = self._tokens(texts)
@@ -145,12 +157,11 @@ class Predictor:
         return [texts[0] for texts in self.captions(pixels, seeds, decoding, 1)]
 
     def captions(
-        self, pixels: Pixels, seeds: Sequence[int], decoding: Decoding = NUCLEUS, n: int = 1
+        self, pixels: Pixels | Tokens, seeds: Sequence[int], decoding: Decoding = NUCLEUS, n: int = 1
     ) -> list[list[Caption]]:
         """Up to `n` captions an image: as drawn (nucleus), or best first (beam). The first is `caption`'s."""
-        self._need("speak")
-        if len(seeds) != len(pixels):
-            raise ConfigError(f"caption: {len(pixels)} images but {len(seeds)} seeds; give one an image")
+        self.need("speak")
+        check_seeds(seeds, len(pixels))
         if n < 1 or (n > 1 and (decoding.method == "greedy" or (decoding.method == "beam" and n > decoding.beams))):
             raise ConfigError(
                 f"caption: n={n} with method={decoding.method!r}, beams={decoding.beams}: greedy writes one caption, "
@@ -165,14 +176,14 @@ class Predictor:
         words, said = constraints(decoding, self.tokenizer), list[list[Said]]()
         rows = decoding.beams * (1 + sum(map(len, words.required))) if decoding.method == "beam" else n
         with still(self.model):
-            for part in parts(len(pixels), self._images_at_once(rows, _frames(pixels))):
-                image = joined(see(self.model.vit, self._tensor(pixels[part])))
+            for part in parts(len(pixels), self.images_at_once(rows, frames_of(pixels))):
+                image = joined(self._seen(pixels, part))
                 uniforms = None
                 if decoding.method == "nucleus":
                     drawn = [_uniforms(seed, text, room) for text in range(n) for seed in seeds[part]]
                     uniforms = torch.from_numpy(np.stack(drawn)).to(self.device)
                 start = torch.tensor([self.start] * len(image), device=self.device)
-                speech = BlipSpeech(self.model.text, self.model.text.project(image), len(self.tokenizer))
+                speech = BlipSpeech(self.model.text, self.model.text.seen(image, rows * room), len(self.tokenizer))
                 said += decode(speech, start, decoding, special.sep, special.pad, uniforms, words)
         none = Caption("", -math.inf, error="no text keeps every rule that the decoding sets")
         return [
@@ -182,7 +193,7 @@ class Predictor:
 
     def log_likelihood(self, pixels: Pixels, texts: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
         """For image b and each of its texts: (sum of the log-probabilities of its ids, their number), end included."""
-        self._need("speak")
+        self.need("speak")
         feeding.check_texts(texts, len(pixels))
         bodies, owner = self._encode(texts)
         start = np.array(self.start, np.int32)
@@ -190,7 +201,7 @@ class Predictor:
         rows = [np.concatenate((start, body[1:]))[:longest] for body in bodies]
         found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
         with still(self.model):
-            for images, blocks in self._plan(rows, owner, len(pixels), _frames(pixels)):
+            for images, blocks in self._plan(rows, owner, len(pixels), frames_of(pixels)):
                 seen = self.model.text.project(joined(see(self.model.vit, self._tensor(pixels[images]))))
                 for slots in blocks:
                     ids, mask = self._padded([rows[i] if i >= 0 else start for i in slots])
@@ -221,23 +232,32 @@ class Predictor:
     def _plan(
         self, rows: list[np.ndarray], owner: Int[np.ndarray, "p"], images: int, frames: int = 1
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        most = self._images_at_once(1, frames)
+        most = self.images_at_once(1, frames)
         return feeding.plan([len(row) for row in rows], owner, images, self.batch, most)
 
     def _looked(
         self, image: Tensor, rows: list[np.ndarray], blocks: list[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
         """(row numbers, their match logits (n, 2)) block by block; the image side is projected once."""
-        seen = self.model.text.project(image)
-        nothing = np.array([self.model.config.special.cls, self.model.config.special.sep], np.int32)
+        model = self.model
+        asked = [len(rows[i]) for slots in blocks for i in slots if i >= 0]
+        seen = model.text.seen(image, sum(asked) // len(image), len(asked) // len(image))
+        mark = None if self.faithful.match_cls else model.config.special.enc
         for slots in blocks:
-            ids, mask = self._padded([rows[i] if i >= 0 else nothing for i in slots])
-            real = slots >= 0
-            logits = self.model.match_logits(ids, mask, seen, marked=not self.faithful.match_cls)
-            yield slots[real], logits[torch.from_numpy(real).to(self.device)]
+            mine = slots.reshape(-1, len(image)).T
+            at, counts = mine[mine >= 0], (mine >= 0).sum(axis=1).tolist()
+            states = model.text.first_states(pack([rows[i] for i in at], counts, self.device, mark), seen)
+            with exact(states):
+                logits = model.match_head(states.float())
+            yield at, logits
 
-    def _images_at_once(self, texts: int, frames: int = 1) -> int:
+    def images_at_once(self, texts: int, frames: int = 1) -> int:
+        """How many images go together when each has so many texts."""
         return feeding.images_at_once(self.model.config.vit, self.model.config.text, self.batch, texts, frames)
+
+    def _seen(self, pixels: Pixels | Tokens, at: slice | np.ndarray) -> Tensor:
+        """The tokens of some of the images."""
+        return pixels[at] if isinstance(pixels, Tensor) else see(self.model.vit, self._tensor(pixels[at]))
 
     def _padded(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         return feeding.padded(self.tokenizer, rows, self.device)
@@ -245,7 +265,8 @@ class Predictor:
     def _tensor(self, pixels: np.ndarray) -> Tensor:
         return feeding.as_tensor(pixels, self.model.config.vit.px, self.device)
 
-    def _need(self, *roles: Role) -> None:
+    def need(self, *roles: Role) -> None:
+        """Raises ConfigError unless the model has these roles."""
         missing = [role for role in roles if role not in self.model.config.roles]
         if missing:
             raise ConfigError(
@@ -261,29 +282,30 @@ class BlipSpeech:
     hidden: (B, 1, 1, N), -inf where `seen` is padding; None where nothing is.
     """
 
-    def __init__(
-        self, text: Med, seen: list[KeysValues], words: int | None = None, hidden: Tensor | None = None
-    ) -> None:
+    def __init__(self, text: Med, seen: Sequence[Seen], words: int | None = None, hidden: Tensor | None = None) -> None:
         self.text, self.seen, self.words, self.hidden = text, seen, words, hidden
-        self.cache: list[KeysValues] | None = None
+        first = seen[0] if isinstance(seen[0], Tensor) else seen[0][0]
+        self.past = GrowingPast(len(first), first.device)
 
     def hear(self, ids: Int[Tensor, "r l"]) -> Float[Tensor, "r v"]:
         """Logits of the next word after adding ids to every row."""
-        states, self.cache = self.text.speak_on(ids, self.seen, self.cache, self.hidden)
+        states = self.text.speak_on(ids, self.seen, self.past, self.hidden)
         return self.text.word_logits(states[:, -1])[:, : self.words].float()
 
     def follow(self, rows: Int[Tensor, "r"]) -> None:
         """Row r goes on from row rows[r]."""
-        self.cache = [(k[rows], v[rows]) for k, v in self.cache or []]
+        self.past.follow(rows)
 
     def keep(self, images: Int[Tensor, "b"]) -> None:
         """Only these images go on."""
-        cache, before = self.cache or [], len(self.seen[0][0])
-        texts = len(cache[0][0]) // before
-        rows = (torch.arange(texts, device=images.device)[:, None] * before + images).flatten()
-        self.seen = [(k[images], v[images]) for k, v in self.seen]
+        self.past.keep(images)
+        taken = {id(seen): _taken(seen, images) for seen in self.seen}  # layers may share what they see
+        self.seen = [taken[id(seen)] for seen in self.seen]
         self.hidden = None if self.hidden is None else self.hidden[images]
-        self.follow(rows)
+
+
+def _taken(seen: Seen, images: Tensor) -> Seen:
+    return seen[images] if isinstance(seen, Tensor) else (seen[0][images], seen[1][images])
 
 
 def _uniforms(seed: int, text: int, room: int) -> np.ndarray:
@@ -291,5 +313,13 @@ def _uniforms(seed: int, text: int, room: int) -> np.ndarray:
     return rng("caption", seed, *([text] if text else [])).random(room)
 
 
-def _frames(pixels: np.ndarray) -> int:
-    return pixels.shape[1] if pixels.ndim == 5 else 1
+def check_seeds(seeds: Sequence[int], images: int) -> None:
+    """Raises ConfigError unless there is one seed an image."""
+    if len(seeds) != images:
+        raise ConfigError(f"caption: {images} images but {len(seeds)} seeds; give one an image")
+
+
+def frames_of(pixels: Pixels | Tokens) -> int:
+    """Frames of a clip; 1 of an image."""
+    single = 3 if isinstance(pixels, Tensor) else 4
+    return pixels.shape[1] if pixels.ndim > single else 1

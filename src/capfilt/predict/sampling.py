@@ -68,8 +68,8 @@ def nucleus(
            have probability 0.
     """
     words = scores.shape[1]
-    values, ids = (scores / temperature).topk(min(top_k, words) if top_k else words)
-    probabilities = values.softmax(dim=-1)
+    values, ids = scores.topk(min(top_k, words) if top_k else words)
+    probabilities = (values / temperature).softmax(dim=-1)
     if top_p < 1:
         before = F.pad(probabilities.cumsum(dim=-1)[:, :-1], (1, 0))
         probabilities = probabilities.masked_fill(before > top_p, 0.0)

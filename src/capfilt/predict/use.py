@@ -3,23 +3,26 @@
 Shapes: B images, E compared width.
 """
 
+import contextlib
 import hashlib
 import math
+import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from PIL import Image
 
 from capfilt.abilities import Answer, Caption, Match, Verdict
 from capfilt.data.annotations import clean_statement
+from capfilt.data.decoders import Decoders, Picture, Reading
 from capfilt.errors import ConfigError, ImageError
 from capfilt.inputs.dialogues import dialogue_ids
-from capfilt.inputs.images import decode, to_pixels, upright
+from capfilt.inputs.squash import squash
 from capfilt.inputs.texts import clean_caption, clean_question
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import Blip
@@ -30,15 +33,16 @@ from capfilt.predict.answerer import ANSWERS, Answerer, K
 from capfilt.predict.choose import choose
 from capfilt.predict.faithful import Faithful
 from capfilt.predict.predictor import Predictor
+from capfilt.predict.ready import choose as choose_precision
+from capfilt.predict.ready import ready
 from capfilt.predict.reasoner import Dialogist, Reasoner
 from capfilt.runtime import derive, device
 from capfilt.weights.checkpoint import Origin, open_checkpoint
 from capfilt.weights.store import FileLayout, save_as
 
 T = TypeVar("T")
-Picture = str | Path | bytes | Image.Image | np.ndarray
 FOR_CLIPS = ("caption", "match", "embed", "ask")
-CHUNK = 64  # images decoded at once, and the most that are in memory
+CHUNK = 64  # images that a model works on while the next ones are read
 
 
 def load(
@@ -50,8 +54,13 @@ def load(
     px: int | None = None,
     sets: Sequence[str] = (),
     faithful: Iterable[str] | Faithful = (),
+    precision: str = "auto",
+    reading: Reading | None = None,
 ) -> "Model":
     """Reads a model from a hub id, a Hugging Face folder, an official or LAVIS `.pth`, or a folder that capfilt wrote.
+
+    CAPFILT_ENGINE names the engine of the vision tower: `torch`, `openvino` (an extra), or `auto`, the default: OpenVINO
+    where it is installed and faster, which takes some seconds to find out.
 
     Args:
         name: what exists on disk or looks like a path never touches the network.
@@ -61,13 +70,18 @@ def load(
         px: image size to work at, positions resized; the checkpoint's own if None.
         sets: `name=value` changes of the model's config, as in `vit.eps=1e-5`.
         faithful: names of `Faithful`: behaviour of the original that its own training contradicts.
+        precision: `fp32`, `bf16`, or `int8` (bytes in the vision tower, on CPUs); `auto` is bf16 for wide models where
+            this machine multiplies it faster. docs/numbers.md has what each costs and gains.
+        reading: how pictures are read: by how many processes, how far ahead, JPEGs at a fraction of their size or not.
 
     Raises:
         WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary.
         ConfigError: a setting or switch that does not exist.
     """
     found = open_checkpoint(name, revision=revision, offline=offline, vocab=vocab, px=px, sets=sets)
-    return Model(found.model.to(device()), found.tokenizer, Faithful.of(faithful), found.origin)
+    model, origin = found.model.to(device()), found.origin
+    engine = os.environ.get("CAPFILT_ENGINE", "auto")
+    return Model(model, found.tokenizer, Faithful.of(faithful), origin, reading, precision, engine, mapped=True)
 
 
 class Model:
@@ -79,10 +93,20 @@ class Model:
     """
 
     def __init__(
-        self, model: Any, tokenizer: TextTokenizer, faithful: Faithful | None = None, origin: Origin | None = None
+        self,
+        model: Any,
+        tokenizer: TextTokenizer,
+        faithful: Faithful | None = None,
+        origin: Origin | None = None,
+        reading: Reading | None = None,
+        precision: str = "auto",
+        engine: str = "torch",
+        mapped: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.origin = model, tokenizer, origin
-        self.faithful = faithful or Faithful()
+        self.precision = choose_precision(model, precision)
+        self.at_work = ready(model, precision, engine, mapped)
+        self.faithful, self.reading = faithful or Faithful(), reading or Reading()
 
     @property
     def abilities(self) -> tuple[str, ...]:
@@ -121,7 +145,7 @@ class Model:
         """
         self._need("caption")
         decoding = choose(settings, n)
-        predictor = Predictor(self.model, self.tokenizer, prompt=prompt)
+        predictor = Predictor(self.at_work, self.tokenizer, prompt=prompt)
 
         def work(pixels: np.ndarray, _: list[int]) -> list[list[Caption]]:
             return predictor.captions(pixels, [_seed(seed, p) for p in pixels], decoding, 1 if n is None else n)
@@ -153,7 +177,7 @@ class Model:
             raise ConfigError(
                 f"match: {len(pictures)} images and {len(asked)} texts are no pairs; every=True compares all with all"
             )
-        predictor = Predictor(self.model, self.tokenizer, faithful=self.faithful)
+        predictor = Predictor(self.at_work, self.tokenizer, faithful=self.faithful)
         self._tell_cut((t for ts in asked for t in ts), clean_caption, predictor.max_length)
 
         def work(pixels: np.ndarray, at: list[int]) -> list[list[Match]]:
@@ -169,7 +193,7 @@ class Model:
     def embed_images(self, images: Picture | Sequence[Picture]) -> Float[np.ndarray, "b e"]:
         """Unit vectors, float32, a row an image; NaN, and a warning, for an image that cannot be used."""
         self._need("embed")
-        predictor = Predictor(self.model, self.tokenizer)
+        predictor = Predictor(self.at_work, self.tokenizer)
         width, failed = self.model.config.embed, list[str]()
 
         def lost(_: int, error: str) -> np.ndarray:
@@ -184,7 +208,7 @@ class Model:
     def embed_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "b e"]:
         """Unit vectors, float32, a row a text."""
         self._need("embed")
-        predictor = Predictor(self.model, self.tokenizer)
+        predictor = Predictor(self.at_work, self.tokenizer)
         listed = [texts] if isinstance(texts, str) else list(texts)
         self._tell_cut(listed, clean_caption, predictor.max_length)
         return predictor.embed_texts(listed)
@@ -212,7 +236,7 @@ class Model:
         if len(given) != len(pictures):
             raise ConfigError(f"ask: {len(pictures)} images and {len(given)} questions; give each image its own")
         asked = [[q] if isinstance(q, str) else list(q) for q in given]
-        answerer = Answerer(self.model, self.tokenizer, faithful=self.faithful)
+        answerer = Answerer(self.at_work, self.tokenizer, faithful=self.faithful)
         self._tell_cut((q for qs in asked for q in qs), clean_question, answerer.max_length)
         if candidates is not None and settings:
             raise ConfigError(f"ask: {', '.join(settings)} decide how answers are generated; these are chosen")
@@ -238,19 +262,19 @@ class Model:
             raise ConfigError(
                 f"judge: {len(told)} statements, {len(left)} first images, {len(right)} second ones; one of each a row"
             )
-        reasoner = Reasoner(self.model, self.tokenizer, faithful=self.faithful)
+        reasoner = Reasoner(self.at_work, self.tokenizer, faithful=self.faithful)
         self._tell_cut(told, clean_statement, self.model.config.text.positions)
         found: list[Verdict] = []
+        sides = self._look(left, clips=False), self._look(right, clips=False)
         for start in range(0, len(told), CHUNK):
-            part = slice(start, start + CHUNK)
-            pairs = list(zip(self._look(left[part], False), self._look(right[part], False), strict=True))
+            pairs = list(islice(zip(*sides, strict=True), CHUNK))
             wrong = [next((x for x in pair if isinstance(x, str)), None) for pair in pairs]
             good = [i for i, why in enumerate(wrong) if why is None]
             probabilities = iter(())
             if good:
-                sides = [np.stack([pairs[i][side] for i in good]) for side in (0, 1)]
+                first, second = (np.stack([pairs[i][side] for i in good]) for side in (0, 1))
                 seeds = [derive(seed, start + i) for i in good]
-                judged = reasoner.judge(sides[0], sides[1], [told[start + i] for i in good], seeds)
+                judged = reasoner.judge(first, second, [told[start + i] for i in good], seeds)
                 probabilities = iter(judged.tolist())
             found += [Verdict(next(probabilities)) if why is None else Verdict(math.nan, why) for why in wrong]
         return found[0] if one else found
@@ -267,7 +291,7 @@ class Model:
         self._need("reply")
         if isinstance(options, str) or not options:
             raise ConfigError(f"options={options!r}: a list with at least one answer to choose from is needed")
-        pixels = self._look([image], clips=False)[0]
+        pixels = next(self._look([image], clips=False))
         if isinstance(pixels, str):
             return Answer("", math.nan, math.nan, error=pixels)
         said = [part for turn in history for part in turn]
@@ -278,7 +302,7 @@ class Model:
         ).sum()
         if kept < len(dialogues[0]):
             warnings.warn(f"the {len(dialogues[0]) - kept} oldest parts of the talk do not fit; left out", stacklevel=2)
-        logits = Dialogist(self.model, self.tokenizer).rank(pixels[None], [caption], [dialogues])[0]
+        logits = Dialogist(self.at_work, self.tokenizer).rank(pixels[None], [caption], [dialogues])[0]
         shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         order = np.argsort(-logits, kind="stable").tolist()
         named = [(options[i], float(shares[i])) for i in order]
@@ -307,43 +331,38 @@ class Model:
     ) -> list[T]:
         """One result an image: `work` on the pixels and numbers of those that can be used, `failed` for the rest."""
         out: list[T] = []
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            seen = self._look(chunk)
-            pixels = [x for x in seen if isinstance(x, np.ndarray)]
-            good = [start + i for i, x in enumerate(seen) if isinstance(x, np.ndarray)]
-            done = iter(work(np.stack(pixels), good) if good else [])
-            out += [failed(start + i, x) if isinstance(x, str) else next(done) for i, x in enumerate(seen)]
+        with contextlib.closing(self._look(images)) as looked:
+            for start in range(0, len(images), CHUNK):
+                seen = list(islice(looked, CHUNK))
+                pixels = [x for x in seen if isinstance(x, np.ndarray)]
+                good = [start + i for i, x in enumerate(seen) if isinstance(x, np.ndarray)]
+                done = iter(work(np.stack(pixels), good) if good else [])
+                out += [failed(start + i, x) if isinstance(x, str) else next(done) for i, x in enumerate(seen)]
         return out
 
-    def _look(self, images: Sequence[Picture], clips: bool = True) -> list[np.ndarray | str]:
-        """Pixels of each image, or why it cannot be used."""
-        with ThreadPoolExecutor() as threads:
-            found = list(threads.map(self._one, images))
-        if not clips and any(isinstance(x, np.ndarray) and x.ndim == 4 for x in found):
-            raise ConfigError(f"this model looks at images; clips are for models that {' or '.join(FOR_CLIPS)}")
-        if len({x.shape for x in found if isinstance(x, np.ndarray)}) > 1:
-            raise ConfigError("images and clips, or clips of several lengths, in one list; give each kind its own call")
-        return found
+    def _look(self, images: Sequence[Picture], clips: bool = True) -> Generator[np.ndarray | str, None, None]:
+        """Pixels of each image, or why it cannot be used; the next ones are read while the caller works on these."""
+        at = [os.path.expanduser(image) if isinstance(image, str | Path) else image for image in images]
+        frames: set[int] = set()
+        files = sum(isinstance(image, str | bytes) for image in at)
+        on_device = self.reading.resize == "device"
+        with Decoders(self.px, self.reading, files, self.faithful.images_as_stored, on_device) as decoders:
+            for image, found in zip(images, decoders.decode(at), strict=True):
+                if isinstance(found, ImageError):
+                    yield f"{found.reason}: " + (f"{image}: " if isinstance(image, str | Path) else "") + str(found)
+                    continue
+                frames.add(len(found.pixels) if found.pixels.ndim == 4 else 0)
+                if not clips and frames != {0}:
+                    raise ConfigError(f"this model looks at images; clips are for models that {' or '.join(FOR_CLIPS)}")
+                if len(frames) > 1:
+                    raise ConfigError(
+                        "images and clips, or clips of several lengths, in one list; give each kind its own call"
+                    )
+                yield self._squashed(found.pixels) if on_device else found.pixels
 
-    def _one(self, image: Picture) -> np.ndarray | str:
-        as_stored = self.faithful.images_as_stored
-        try:
-            if isinstance(image, np.ndarray):
-                frames = [to_pixels(frame, self.px) for frame in _frames(image)]
-                return np.stack(frames) if image.ndim == 4 else frames[0]
-            if isinstance(image, Image.Image):
-                return to_pixels(upright(image, as_stored), self.px)
-            if not isinstance(image, str | Path | bytes):
-                raise ImageError("not_an_image", f"a {type(image).__name__}; a path, bytes, picture or array is needed")
-            data = image if isinstance(image, bytes) else Path(image).expanduser().read_bytes()
-            return to_pixels(decode(data, as_stored=as_stored), self.px)
-        except ImageError as error:
-            return f"{error.reason}: {_named(image)}{error}"
-        except OSError as error:
-            return f"unreadable: {_named(image)}{error.strerror or error}"
-        except ValueError as error:  # a path that no system has
-            return f"unreadable: {image!r}: {error}"
+    def _squashed(self, pixels: np.ndarray) -> np.ndarray:
+        shown = torch.from_numpy(pixels).to(next(self.model.parameters()).device)
+        return squash(shown, self.px).cpu().numpy()
 
     def _tell_cut(self, texts: Iterable[str], clean: Callable[..., str], limit: int) -> None:
         """A warning where texts are longer than the model reads."""
@@ -359,27 +378,12 @@ class Model:
             )
 
 
-def _frames(array: np.ndarray) -> np.ndarray:
-    """(H, W, 3) as the one frame of a clip. Raises ImageError for what is neither an image nor a clip."""
-    whole = array.dtype == np.uint8 and array.ndim in (3, 4) and array.shape[-1] == 3 and array.size
-    if not whole:
-        raise ImageError(
-            "not_an_image",
-            f"an array of {array.dtype} {array.shape}; uint8 of (H, W, 3), or of clips (F, H, W, 3), is needed",
-        )
-    return array if array.ndim == 4 else array[None]
-
-
 def _listed(images: Any) -> list[Picture]:
     return list(images) if isinstance(images, list | tuple) else [images]
 
 
 def _like(images: Any, found: list[T]) -> T | list[T]:
     return found if isinstance(images, list | tuple) else found[0]
-
-
-def _named(image: Picture) -> str:
-    return f"{image}: " if isinstance(image, str | Path) else ""
 
 
 def _seed(seed: int, pixels: np.ndarray) -> int:

@@ -2,70 +2,35 @@
 
 import json
 import math
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 
 from capfilt.config import fingerprint, to_dict
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, storage_errors, write_json, write_text
 from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.models.blip import Blip, Objective
 from capfilt.objectives.contrastive import alpha_at
 from capfilt.progress import Progress
 from capfilt.ranks import ALONE, Ranks
 from capfilt.runtime import Terminated, derive, device, generator
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
-from capfilt.train.schedule import Schedule
+from capfilt.train.joint import JointStep
+from capfilt.train.settings import NEUTRAL, TrainConfig
+from capfilt.train.sharded import clip_gradients, local, sharded, whole
+from capfilt.train.speed import Speedometer
 from capfilt.weights import store
 from capfilt.weights.store import Model
-
-NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile")  # settings that no result depends on
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run.
-
-    alpha_epochs: epochs over which the twins' weight in the ITC targets ramps up (2 in pre-training, 1 in retrieval).
-    decay:        weight decay; on every parameter as BLIP has it, or on matrices only with `decay_all` off.
-    temperature_rate: the ITC temperature's learning rate as a multiple of the others'. At the high rates of short runs
-                  it would wander off within a few steps and take contrast and hard negatives with it.
-    precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` measures nothing and takes bf16 on a
-                  GPU and on wide models where the CPU has it, fp32 elsewhere.
-    checkpoint_s: seconds between checkpoints; results do not depend on it.
-    """
-
-    steps: int
-    batch: int = 64
-    schedule: Schedule = field(default_factory=Schedule)
-    decay: float = 0.05
-    decay_all: bool = True
-    betas: tuple[float, ...] = (0.9, 0.999)
-    eps: float = 1e-8
-    clip: float | None = None
-    temperature_rate: float = 1.0
-    accumulate: int = 1
-    alpha_epochs: float = 2.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False
-    workers: int = 0
-    log_every: int = 20
-    checkpoint_s: float = 30.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 2), ("accumulate", 1), ("log_every", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {least}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"betas={self.betas}: two numbers in [0, 1)")
 
 
 @runtime_checkable
@@ -122,10 +87,10 @@ def fit(
             raise ConfigError(
                 f"{out}: holds a finished run of other settings or data. Use another --out, or delete the folder."
             )
-        store.load_strictly(model, store.load_tensors(out / "model.safetensors"), out)
+        store.load_strictly(model.to(run.device), store.load_tensors(out / "model.safetensors"), out)
         (out / "checkpoint.safetensors").unlink(missing_ok=True)  # there if the run was killed after its closing note
         return done
-    run.resume()
+    run.start()
     with Progress(stage, config.steps, start=run.step) as bar, _signals() as stop:
         for batch in run.loader():
             values = run.train_step(batch)
@@ -134,10 +99,11 @@ def fit(
                 bar.update(run.step, **values)
             if run.micro:  # between two steps only
                 continue
-            stopping = ranks.any(bool(stop))
-            if stopping or time.monotonic() - run.saved > config.checkpoint_s:
+            due = time.monotonic() - run.saved > config.checkpoint_s
+            asked = ranks.most(2.0 if stop else float(due))
+            if asked:
                 run.save()
-            if stopping:
+            if asked == 2:
                 raise stop[0] if stop else Terminated()
     return run.finish(batches.tokenizer)
 
@@ -152,70 +118,86 @@ class _Run:
             raise ConfigError(
                 f"batch={config.batch} must be the loader's ({batches.size}) and divide by {ranks.world} ranks"
             )
-        self.model, self.batches, self.objective, self.config = model, batches, objective, config
+        self.given, self.batches, self.objective, self.config = model, batches, objective, config
         self.out, self.ranks, self.step, self.micro, self.seconds = out, ranks, 0, 0, 0.0
         batches.rank, batches.world = ranks.rank, ranks.world
         self.device = device()
-        model.to(self.device).train()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        temperature = getattr(model, "temperature", None)
-        rest = [p for p in self.parameters if p is not temperature]
-        groups = [
-            {"params": [p for p in rest if p.ndim >= 2 or config.decay_all], "weight_decay": config.decay},
-            {"params": [p for p in rest if p.ndim < 2 and not config.decay_all], "weight_decay": 0.0},
-            {
-                "params": [temperature] if temperature is not None else [],
-                "weight_decay": config.decay if config.decay_all else 0.0,
-                "times": config.temperature_rate,
-            },
-        ]
-        self.optimiser = torch.optim.AdamW(
-            [g for g in groups if g["params"]],
-            lr=config.schedule.rate,
-            betas=(config.betas[0], config.betas[1]),
-            eps=config.eps,
-            fused=True,
-        )
-        run = {k: v for k, v in to_dict(config).items() if k not in NEUTRAL}
-        built = {k: v for k, v in to_dict(model.config).items() if (k, v) != ("prompt", "")}  # as before it came
-        self.fingerprint = fingerprint(
-            {"model": built, "objective": to_dict(objective), "train": run, "data": batches.describe()}
-        )
-        self.losses = torch.compile(model.losses) if config.compile else model.losses
-        self.autocast = self._autocast(wide=model.config.vit.width >= 512)
+        self.fingerprint = _fingerprint(model, objective, config, batches)
+
+    def start(self) -> None:
+        """Sets up what moves, and takes up the last checkpoint."""
+        config, given, objective = self.config, self.given, self.objective
+        self.model = sharded(given, self.device, self.ranks) if config.shard else given.to(self.device)
+        self.model.train()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.whole = [p for p in self.parameters if not isinstance(p, DTensor)]
+        self.optimiser = _optimiser(self.model, config)
+        self.losses = torch.compile(self.model.losses) if config.compile else self.model.losses
+        compares = isinstance(objective, Objective) and bool({"itc", "itm"} & {*objective.losses})
+        self.joint = config.accumulate > 1 and config.accumulate_exact and compares
+        self.parts: list[Any] = []  # of a joint step
+        dtype = self._precision(wide=self.model.config.vit.width >= 512)
+        self.autocast = torch.autocast(self.device.type, dtype) if dtype is torch.bfloat16 else nullcontext()
         self.saved = self.begun = time.monotonic()
+        self.resume()
+        self.speed = Speedometer(self.model, objective, self.device, dtype)
 
     def loader(self) -> Iterator:
         """Micro-batches from where the run stands."""
         start, end = self.step * self.config.accumulate, self.config.steps * self.config.accumulate
-        workers = self.config.workers
-        yield from DataLoader(
+        workers = _workers(self.device) if self.config.workers is None else self.config.workers
+        ahead = DataLoader(
             cast("Dataset[Any]", self.batches),
             batch_size=None,
             sampler=range(start, end),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             persistent_workers=workers > 0,
-            pin_memory=False,
+            collate_fn=_apart,
+            pin_memory=self.device.type == "cuda",
         )
+        for kind, fields in ahead:
+            yield kind(**fields)
 
     def train_step(self, batch) -> dict[str, float] | None:
         """One micro-batch, and the update when enough have come. Returns metrics when they are due."""
-        config, micro = self.config, self.micro
-        torch.manual_seed(derive(config.seed, "dropout", self.step, micro, self.ranks.rank))
-        uniform = torch.rand(2, config.batch, generator=generator(config.seed, "negatives", self.step, micro))
-        uniform = uniform.chunk(self.ranks.world, dim=1)[self.ranks.rank]
+        self.speed.saw(len(batch), batch.ids.shape[1])
+        found = self.backward(batch.to(self.device))
+        self.micro = (self.micro + 1) % self.config.accumulate
+        return None if self.micro else self.update(found)
+
+    def backward(self, batch) -> dict[str, Tensor]:
+        """Adds a micro-batch's gradients and returns its losses; in a joint step the last one does so for all."""
+        config, objective, rank = self.config, self.objective, self.ranks.rank
         ramp = round(config.alpha_epochs * self.batches.steps_per_epoch / config.accumulate)
-        alpha = alpha_at(self.step, ramp, getattr(self.objective, "alpha", 0.0))
+        alpha = alpha_at(self.step, ramp, getattr(objective, "alpha", 0.0))
+        seeds = [derive(config.seed, "dropout", self.step, micro, rank) for micro in range(config.accumulate)]
+        if self.joint:
+            self.parts.append(batch)
+            if len(self.parts) < config.accumulate:
+                return {}
+            parts, self.parts = self.parts, []
+            joint = JointStep(cast("Blip", self.model), parts, objective, self.ranks, self.autocast, seeds)
+            return joint.backward(alpha, self.uniform(0, config.accumulate))
+        torch.manual_seed(seeds[self.micro])
         with self.autocast:
-            found = self.losses(batch.to(self.device), self.objective, alpha, uniform.to(self.device), self.ranks)
+            found = self.losses(batch, objective, alpha, self.uniform(self.micro, 1), self.ranks)
         (torch.stack(list(found.values())).sum() / config.accumulate).backward()
-        self.micro = micro + 1
-        if self.micro < config.accumulate:
-            return None
-        self.micro = 0
-        self.ranks.average_gradients(self.parameters)
-        if config.clip is not None:
+        return found
+
+    def uniform(self, micro: int, times: int) -> Tensor:
+        """The numbers that decide hard negatives, for this rank's rows of `times` micro-batches."""
+        config, ranks = self.config, self.ranks
+        numbers = torch.rand(2, times * config.batch, generator=generator(config.seed, "negatives", self.step, micro))
+        return numbers.view(2, times, ranks.world, -1)[:, :, ranks.rank].flatten(1).to(self.device)
+
+    def update(self, found: Mapping[str, Tensor]) -> dict[str, float] | None:
+        """Moves the weights by the gradients that have gathered. Returns metrics when they are due."""
+        config = self.config
+        self.ranks.average_gradients(self.whole)
+        if config.clip is not None and config.shard:
+            clip_gradients(self.parameters, config.clip, self.ranks)
+        elif config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
         epoch = self.batches.steps_per_epoch / config.accumulate
         rate = config.schedule.at(self.step, config.steps, epoch)
@@ -242,8 +224,9 @@ class _Run:
         if self.ranks.rank:
             return
         seconds = self.seconds + time.monotonic() - self.begun
-        speed = self.step * self.config.batch * self.config.accumulate / max(seconds, 1e-9)
-        row = {"step": self.step, "seconds": round(seconds, 2), "pairs_per_s": round(speed, 1), **values}
+        overall = self.step * self.config.batch * self.config.accumulate / max(seconds, 1e-9)
+        speed = {**self.speed.read(self.ranks.world), "pairs_per_s_overall": round(overall, 1)}
+        row = {"step": self.step, "seconds": round(seconds, 2), **speed, **values}
         with storage_errors(self.out), open(self.out / "metrics.jsonl", "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
 
@@ -261,38 +244,84 @@ class _Run:
         self.ranks.barrier()
 
     def save(self) -> None:
-        """A checkpoint of this very step."""
+        """A checkpoint of this very step. Every rank calls it."""
         self.saved = time.monotonic()
-        if self.ranks.rank == 0:
-            if not torch.stack(torch._foreach_norm([*self.parameters])).isfinite().all():
-                raise self.not_finite("a weight is not finite")
-            about = {
-                "step": self.step,
-                "seconds": self.seconds + self.saved - self.begun,
-                "fingerprint": self.fingerprint,
-            }
-            save_checkpoint(self.out / "checkpoint.safetensors", self.model, self.optimiser, about)
+        if self.ranks.rank and not self.config.shard:
+            return
+        broken = not torch.stack(torch._foreach_norm([local(p) for p in self.parameters])).isfinite().all()
+        if self.ranks.any(broken) if self.config.shard else broken:
+            raise self.not_finite("a weight is not finite")
+        about = {
+            "step": self.step,
+            "seconds": self.seconds + self.saved - self.begun,
+            "fingerprint": self.fingerprint,
+        }
+        save_checkpoint(self.out / "checkpoint.safetensors", self.model, self.optimiser, about, self.ranks)
 
     def finish(self, tokenizer) -> dict[str, Any]:
         """Writes the model and the closing note, and removes the checkpoint."""
-        self.model.eval()
         self.seconds += time.monotonic() - self.begun
+        if self.config.shard:
+            self.given.load_state_dict({name: whole(x) for name, x in self.model.state_dict().items()})
+        model = self.given.to(self.device).eval()
         done = {"fingerprint": self.fingerprint, "steps": self.step, "seconds": round(self.seconds, 1)}
         if not self.ranks.rank:
-            store.save(self.model, tokenizer, self.out)
+            store.save(model, tokenizer, self.out)
             write_json(self.out / "done.json", done)
             (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
         self.ranks.barrier()
         return done
 
-    def _autocast(self, wide: bool):
+    def _precision(self, wide: bool) -> torch.dtype:
         precision = self.config.precision
         if precision == "auto":
             fast = self.device.type == "cuda" or (wide and torch.backends.mkldnn.is_available() and _cpu_has_bf16())
             precision = "bf16" if fast else "fp32"
-        if precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _fingerprint(model: Model, objective: Any, config: TrainConfig, batches: StepBatches) -> str:
+    """Settings younger than the first runs count only where they change something: runs from before stay known."""
+    run = {k: v for k, v in to_dict(config).items() if k not in NEUTRAL}
+    if config.accumulate == 1 or not config.accumulate_exact:
+        del run["accumulate_exact"]
+    built = {k: v for k, v in to_dict(model.config).items() if (k, v) != ("prompt", "")}
+    if not built["text"]["checkpoint_layers"]:
+        del built["text"]["checkpoint_layers"]
+    return fingerprint({"model": built, "objective": to_dict(objective), "train": run, "data": batches.describe()})
+
+
+def _optimiser(model: Model, config: TrainConfig) -> torch.optim.AdamW:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    temperature = getattr(model, "temperature", None)
+    rest = [p for p in parameters if p is not temperature]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2 or config.decay_all], "weight_decay": config.decay},
+        {"params": [p for p in rest if p.ndim < 2 and not config.decay_all], "weight_decay": 0.0},
+        {
+            "params": [temperature] if temperature is not None else [],
+            "weight_decay": config.decay if config.decay_all else 0.0,
+            "times": config.temperature_rate,
+        },
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]],
+        lr=config.schedule.rate,
+        betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def _apart(batch: Any) -> tuple[type, dict[str, Any]]:
+    """A batch as what the loader's pinning thread can walk."""
+    return type(batch), vars(batch)
+
+
+def _workers(on: torch.device) -> int:
+    if on.type != "cuda":
+        return 0
+    return max(1, min(8, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def _cpu_has_bf16() -> bool:

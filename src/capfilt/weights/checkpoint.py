@@ -20,6 +20,7 @@ from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import BlipConfig
 from capfilt.weights import hub
 from capfilt.weights.convert import huggingface, official
+from capfilt.weights.pages import forget
 from capfilt.weights.read import PICKLED, few, from_file, from_folder, pickled, state_of
 from capfilt.weights.rename import Layout, To, own_shapes, to_own
 from capfilt.weights.sizes import Config, Parts, checked, kind_of_config, parts_from_shapes
@@ -117,6 +118,8 @@ def open_checkpoint(
     model = hollow(config)
     tensors = to_own(found.tensors, found.table, model.state_dict(), where, resize="vit.px" in given)
     model.load_state_dict(tensors, assign=True)
+    taken = {x.data_ptr() for x in tensors.values()}
+    forget(x for x in found.tensors.values() if x.data_ptr() not in taken)
     return Opened(model.eval(), tokenizer, Origin(where, found.layout, found.kind, _notes(found, config)))
 
 

@@ -1,0 +1,148 @@
+"""A model made ready for use: its matrices in the precision and the layout that this machine multiplies fastest.
+
+The weights of the original are left as they are; norms, embeddings, heads and residuals stay fp32 and are shared.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from capfilt.blocks.attention import CrossAttention
+from capfilt.blocks.linear import Linear, Packed, Packed8, Precision, Ready
+from capfilt.blocks.med import Med
+from capfilt.blocks.vit import PatchStem, Vit
+from capfilt.errors import ConfigError
+from capfilt.predict.openvino_tower import HINTS, SOONER, OpenVinoTower, available, gain
+from capfilt.weights.pages import forget
+from capfilt.weights.store import Model, hollow
+
+WANTED = ("auto", "fp32", "bf16", "int8")
+ENGINES = ("auto", "torch", "openvino")
+WIDE = 512  # narrower towers gain nothing from bf16, and round more
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision, and why it was taken."""
+
+    precision: Precision
+    why: str
+
+
+def ready(model: AnyModel, precision: str = "auto", engine: str = "torch", mapped: bool = False) -> AnyModel:
+    """The same model for use alone, in eval mode, on its own device: it cannot be trained or saved.
+
+    precision: `fp32`; `bf16`: what is multiplied is rounded to it, sums are fp32; `int8`: bytes in the vision tower
+        (CPUs only), the text side as `auto`. `auto`: see `choose`.
+    engine: of the vision tower: `torch`, `openvino` (an extra, for CPUs), or `auto`, which is OpenVINO where it is
+        installed, can do what is asked, and is faster here; trying it takes some seconds.
+    mapped: the weights are as a file has them: what was copied from waits there again, and takes no memory.
+
+    Raises ConfigError for a precision or engine that there is not, or not here.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine!r}: choose from {', '.join(ENGINES)}")
+    device = next(model.parameters()).device
+    choice = choose(model, precision)
+    if precision == "auto" and choice.precision == "fp32" and model.config.vit.width < WIDE:
+        model.eval()
+        return model
+    text: Precision = choose(model, "auto").precision if choice.precision == "int8" else choice.precision
+    new: Any = hollow(model.config)
+    new.load_state_dict(dict(model.state_dict()), assign=True)
+    new.requires_grad_(False)
+    made = functools.partial(_made, device=device, mapped=mapped)
+    for module in list(new.modules()):
+        of = choice.precision if isinstance(module, Vit) else text
+        if isinstance(module, Vit | Med):
+            _fill(module, functools.partial(made, precision=of))
+    new.eval()
+    if engine == "openvino" or (engine == "auto" and _openvino_may(device, choice.precision)):
+        tower = OpenVinoTower(model.vit.float(), choice.precision)
+        if engine == "openvino" or gain(tower, new.vit) > SOONER:
+            new.vit = tower
+    return new
+
+
+def choose(model: Model, precision: str = "auto") -> Choice:
+    """The precision that `ready` takes. `auto` is bf16 for wide models where this machine multiplies it faster."""
+    device, width = next(model.parameters()).device, model.config.vit.width
+    if precision not in WANTED:
+        raise ConfigError(f"precision={precision!r}: choose from {', '.join(WANTED)}")
+    if precision == "int8" and not (device.type == "cpu" and _packs()):
+        raise ConfigError(f"precision='int8' is for CPUs with oneDNN, this is {device.type}; use bf16")
+    if precision != "auto":
+        return Choice(cast("Precision", precision), "asked for")
+    if width < WIDE:
+        return Choice("fp32", f"a tower of width {width} is too narrow to gain from bf16")
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Choice("bf16", "tensor cores") if able else Choice("fp32", "this GPU has no bf16")
+    if device.type != "cpu" or not _packs():
+        return Choice("fp32", "nothing faster is known for this device")
+    gain = bf16_gain()
+    return Choice("bf16" if gain > 1.2 else "fp32", f"a product in bf16 takes 1/{gain:.1f} of the time of one in fp32")
+
+
+def engine_of(model: Model) -> str:
+    """The engine that runs the vision tower of a model that is ready."""
+    return "openvino" if isinstance(model.vit, OpenVinoTower) else "torch"
+
+
+def _openvino_may(device: torch.device, precision: str) -> bool:
+    return device.type == "cpu" and precision in HINTS and available()
+
+
+@functools.cache
+def bf16_gain() -> float:
+    """How many times faster this CPU multiplies in bf16 than in fp32; measured once a process, in some 50 ms."""
+    weight, x = torch.ones(3072, 768), torch.ones(577, 768)
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        packed = Packed(weight, torch.ones(3072), dtype)
+        rows, times = x.to(dtype), []
+        with torch.inference_mode():
+            for _ in range(3):
+                began = time.perf_counter()
+                packed(rows)
+                times.append(time.perf_counter() - began)
+        seconds.append(min(times))
+    return seconds[0] / seconds[1]
+
+
+def _packs() -> bool:
+    return torch.backends.mkldnn.is_available()
+
+
+def _fill(tower: Vit | Med, made: Callable[..., nn.Module]) -> None:
+    for module in list(tower.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Linear):
+                plain = isinstance(module, CrossAttention) and name == "kv"
+                setattr(module, name, made(child.weight, child.bias, plain=plain))
+        if isinstance(module, PatchStem):
+            module.ready = made(module.proj.weight.flatten(1), module.proj.bias)
+    if isinstance(tower, Med) and tower.head is not None:
+        tower.head.ready = made(tower.words.weight, tower.head.bias)
+
+
+def _made(
+    weight: Tensor, bias: Tensor, device: torch.device, precision: Precision, mapped: bool, plain: bool = False
+) -> nn.Module:
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    made: nn.Module
+    if device.type != "cpu" or not _packs():
+        made = Ready(weight, bias, dtype)
+    elif precision == "int8":
+        made = Packed8(weight, bias, dtype if bf16_gain() > 1.2 else torch.float32)
+    else:
+        made = Packed(weight, bias, dtype, plain)
+    if mapped:
+        forget([weight])
+    return made

@@ -1,0 +1,120 @@
+"""`capfilt bench`: ours against its peers, in one process, by turns, on this machine.
+
+    make bench                          # every row of the table in at most 30 minutes; writes bench/results.json
+    make bench ROWS="encode-fp32-b1 greedy-fp32-b1"
+
+A row's ratio is the peer's seconds over ours: the median over rounds, with the least (`low`) and the greatest (`high`).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from capfilt.errors import CheckFailed, ConfigError
+from capfilt.files import read_json, write_json
+from capfilt.recipes.bench.peers import Shelf
+from capfilt.recipes.bench.rows import ALL, ROWS
+from capfilt.recipes.bench.timing import Spare, by_turns, gflops, ratio, rounds_for, square
+from capfilt.recipes.bench.work import RESULTS, CannotRun, Row, need
+from capfilt.runtime import machine
+
+SPARE_S = 180  # for doing disturbed rounds again
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def bench(
+    names: Sequence[str] = (),
+    every: bool = False,
+    rounds: int | None = None,
+    out: Path = RESULTS,
+    size: str = "base",
+) -> dict[str, Any]:
+    """Times the rows named, or the table, and writes `out`, where other rows of the same machine stay.
+
+    every:  without names, also the rows about single kernels and torch.compile.
+    rounds: of each row; by default 9, 5 or 3, the longer a round takes the fewer.
+    size:   of the models (`recipes.parity.SIZES`).
+
+    → machine, limits (GFLOP/s of a large product), rows, skipped (row → what this machine lacks), failed (row → how the
+    two sides differ). Raises ConfigError for an unknown row; CheckFailed, when all else is written, for a failed one.
+    """
+    unknown = sorted(set(names) - set(ALL))
+    if unknown:
+        raise ConfigError(f"bench: no row {', '.join(unknown)}; there are {', '.join(ALL)}")
+    chosen = names or list(ALL if every else ROWS)
+    results = _begun(out)
+    spare = Spare(SPARE_S)
+    for precision in PRECISIONS:
+        try:
+            need(precision)
+            results["limits"][precision] = gflops(precision)
+        except CannotRun as error:
+            print(f"limit of {precision}: {error}", flush=True)
+    with TemporaryDirectory() as folder:
+        shelf = Shelf(Path(folder), size)
+        for name in chosen:
+            for part in ("rows", "skipped", "failed"):
+                results[part].pop(name, None)
+            try:
+                results["rows"][name] = row = measure(name, ALL[name], shelf, rounds, spare)
+                print(_told(name, row), flush=True)
+            except CannotRun as error:
+                results["skipped"][name] = str(error)
+                print(f"{name}: skipped, {error}", flush=True)
+            except CheckFailed as error:
+                results["failed"][name] = str(error)
+                print(f"{name}: FAILED, {error}", flush=True)
+            write_json(out, results)
+    failed = {name: why for name, why in results["failed"].items() if name in chosen}
+    if failed:
+        raise CheckFailed("bench: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+    return results
+
+
+def measure(name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare) -> dict[str, Any]:
+    """One row: its sides compared once, then timed by turns; of several peers the one with the lower median counts."""
+    work = row.build(shelf)
+    began = time.perf_counter()
+    mine = work.ours()
+    found = {peer: work.check(mine, call()) for peer, call in work.peers.items()}
+    count = rounds or rounds_for(time.perf_counter() - began)
+    calls, flop = {"ours": work.ours, **work.peers}, 0.0
+    if row.share is not None and work.flop is not None:
+        calls["limit"], flop = square(work.precision)
+    timed = by_turns(name, calls, count, spare)
+    peer = min(work.peers, key=lambda peer: median(timed.seconds[peer]))
+    if len(work.peers) > 1:
+        found[peer] |= {"peers_s": {each: round(median(timed.seconds[each]), 4) for each in work.peers}}
+    measured = {**ratio(timed, peer), "goal": row.goal, "peer": peer, **work.notes, **found[peer]}
+    if flop and work.flop is not None:
+        shares = [
+            (work.flop / ours) / (flop / limit)
+            for ours, limit in zip(timed.seconds["ours"], timed.seconds["limit"], strict=True)
+        ]
+        measured |= {"share_of_limit": round(median(shares), 3), "goal_of_share": row.share}
+    return measured
+
+
+def _begun(out: Path) -> dict[str, Any]:
+    """What was measured before on this machine, or nothing yet."""
+    fresh: dict[str, Any] = {"machine": machine(), "limits": {}, "rows": {}, "skipped": {}, "failed": {}}
+    if not out.exists():
+        return fresh
+    before = read_json(out)
+    if before.get("machine") != fresh["machine"]:
+        print(f"{out}: of another machine; it is written anew", flush=True)
+        return fresh
+    return fresh | before
+
+
+def _told(name: str, row: dict[str, Any]) -> str:
+    goal = "" if row["goal"] is None else f", goal {row['goal']}"
+    share = f"; {row['share_of_limit']:.0%} of the limit" if "share_of_limit" in row else ""
+    disturbed = f"; {row['disturbed']} of {row['rounds']} rounds disturbed by others" if row["disturbed"] else ""
+    return (
+        f"{name}: {row['ratio']:.2f}x ({row['low']:.2f} to {row['high']:.2f}{goal}) {row['peer']}: "
+        f"{row['ours_s']:.3f} s against {row['peer_s']:.3f} s{share}{disturbed}"
+    )

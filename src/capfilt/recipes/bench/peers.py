@@ -1,0 +1,185 @@
+"""Who ours is held against: `transformers`, the straightforward CapFilt script on it, OpenVINO, onnxruntime.
+
+Both sides hold the same random weights; `transformers` saves them, our loader reads them.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from capfilt.models.blip import Blip
+from capfilt.predict.predictor import Predictor
+from capfilt.predict.ready import ready
+from capfilt.recipes.bench.work import CannotRun, need
+from capfilt.recipes.parity import CLASSES, Kind, peer
+from capfilt.weights.checkpoint import open_checkpoint
+
+KEPT = 4  # models in memory at once: CapFilt needs so many
+WRITTEN = 20  # ids of a caption; the end is forbidden, so that both sides write as many
+HUSHED = 0.1  # what a speaker's random layers add to a word is made so much smaller, or it says one word over and over
+
+
+class Shelf:
+    """Captioner and filter of both sides at any precision, made when first asked for; the last few stay in memory.
+
+    folder: takes the checkpoints. size: of `recipes.parity.SIZES`.
+    """
+
+    def __init__(self, folder: Path, size: str = "base"):
+        self.folder, self.size = folder, size
+        self._kept: dict[tuple[str, Kind, str], Any] = {}
+
+    def ours(self, kind: Kind, precision: str) -> Predictor:
+        """As `capfilt.load` makes them. Raises CannotRun where the precision would be emulated."""
+        need(precision)
+
+        def make() -> Predictor:
+            opened = open_checkpoint(self.checkpoint(kind))
+            model = cast(Blip, opened.model)  # of these kinds
+            return Predictor(ready(model.eval(), precision), opened.tokenizer, prompt="")
+
+        return self._get(("ours", kind, precision), make)
+
+    def theirs(self, kind: Kind, precision: str) -> Any:
+        """Of `transformers`, in eval mode."""
+
+        def make() -> nn.Module:
+            import transformers
+
+            model = getattr(transformers, CLASSES[kind]).from_pretrained(self.checkpoint(kind)).eval()
+            return model.to(torch.bfloat16) if precision == "bf16" else model
+
+        return self._get(("theirs", kind, precision), make)
+
+    def checkpoint(self, kind: Kind) -> Path:
+        """The folder that both read."""
+        try:
+            from transformers.utils import logging
+        except ImportError:
+            raise CannotRun("needs transformers: pip install 'capfilt[dev]'") from None
+        logging.disable_progress_bar()
+        folder = self.folder / kind
+        if not folder.exists():
+            model: Any = peer(kind, self.size, folder)
+            if kind == "caption":
+                for name, p in model.text_decoder.named_parameters():
+                    if ".output.dense." in name:
+                        p.data.mul_(HUSHED)
+                model.save_pretrained(folder)
+        return folder
+
+    def _get(self, key: tuple[str, Kind, str], make: Callable[[], Any]) -> Any:
+        if key not in self._kept and len(self._kept) == KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = self._kept.pop(key, None) or make()
+        return self._kept[key]
+
+
+def transformers_name() -> str:
+    """With its version, as a row names it."""
+    return f"transformers {version('transformers')}"
+
+
+@torch.inference_mode()
+def their_captions(model: Any, pixels: Tensor, beams: int) -> list[list[int]]:
+    """The ids behind the start, greedy or by beam search."""
+    rows = model.generate(
+        pixel_values=pixels,
+        num_beams=beams,
+        do_sample=False,
+        min_new_tokens=WRITTEN,
+        max_new_tokens=WRITTEN,
+    )
+    return rows[:, 1:].tolist()
+
+
+@torch.inference_mode()
+def their_capfilt(captioner: Any, judge: Any, pixels: Tensor, web: Tensor, end: int) -> tuple[list[list[int]], Tensor]:
+    """The straightforward script: draw a caption, then both texts against the pixels, each through the whole filter.
+
+    web: (B, L) ids of the web texts. → ids written, probabilities of the web texts.
+    """
+    rows = captioner.generate(
+        pixel_values=pixels,
+        do_sample=True,
+        top_p=0.9,
+        top_k=50,
+        repetition_penalty=1.1,
+        min_new_tokens=WRITTEN,
+        max_new_tokens=WRITTEN,
+    )
+    synthetic = torch.cat((web[:, :1], rows[:, 1:], torch.full_like(rows[:, :1], end)), dim=1)
+    logits = [
+        judge(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids)).itm_score
+        for ids in (web, synthetic)
+    ]
+    return rows[:, 1:].tolist(), logits[0].float().softmax(dim=-1)[:, 1]
+
+
+def engines(
+    vit: nn.Module, pixels: Tensor, precision: str, folder: Path
+) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
+    """Image encoders of other engines on the same weights, for this batch: (name and version → encode, name → why not).
+
+    Raises CannotRun where no engine is left.
+    """
+    left_out = {}
+    for name in ("openvino", "onnxruntime"):
+        if (name, precision) not in ENGINES:
+            left_out[name] = f"runs no ViT in {precision} on a CPU"
+        elif importlib.util.find_spec(name) is None:
+            left_out[name] = "is not installed"
+    chosen = [name for name, at in ENGINES if at == precision and name not in left_out]
+    if not chosen or importlib.util.find_spec("onnx") is None:
+        raise CannotRun(f"needs onnx and an engine for {precision}: pip install 'capfilt[dev]'")
+    path = folder / "vit.onnx"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that this exporter is old, and has fixed the sizes: here they are
+        torch.onnx.export(_Tokens(vit), (pixels,), path, dynamo=False, opset_version=18, input_names=["pixels"])
+    return {f"{name} {version(name)}": ENGINES[name, precision](path, pixels) for name in chosen}, left_out
+
+
+class _Tokens(nn.Module):
+    """The tower with pixels for its only argument, as the exporter wants it."""
+
+    def __init__(self, vit: nn.Module):
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.vit(pixels)
+
+
+def _openvino(path: Path, pixels: Tensor, hint: str) -> Callable[[], Tensor]:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda: torch.from_numpy(compiled(pixels.numpy())[0])
+
+
+def _onnxruntime(path: Path, pixels: Tensor) -> Callable[[], Tensor]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
+
+
+ENGINES: dict[tuple[str, str], Callable[[Path, Tensor], Callable[[], Tensor]]] = {
+    ("openvino", "fp32"): lambda path, pixels: _openvino(path, pixels, "f32"),
+    ("openvino", "bf16"): lambda path, pixels: _openvino(path, pixels, "bf16"),
+    ("onnxruntime", "fp32"): _onnxruntime,
+}

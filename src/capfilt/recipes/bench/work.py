@@ -1,0 +1,69 @@
+"""One row of the bench: what both sides do, how it is seen that they do the same, and what it takes to run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from capfilt.errors import CheckFailed, ConfigError
+from capfilt.runtime import machine
+
+if TYPE_CHECKING:
+    from capfilt.recipes.bench.peers import Shelf
+
+RESULTS = Path("bench/results.json")
+INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16"), "int8": ("avx512_vnni", "amx_int8")}
+
+
+class CannotRun(ConfigError):
+    """This machine lacks what a row needs: an instruction or a package."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Both sides of a row, ready to be called.
+
+    peers: name and version → what does the same; of several the fastest counts.
+    check: (result of ours, of a peer) → what is worth noting of their difference; CheckFailed if it is not the same.
+    notes: what else the row says.
+    flop:  floating-point operations of one call, where the share of the machine's limit at `precision` is told.
+    """
+
+    ours: Callable[[], Any]
+    peers: Mapping[str, Callable[[], Any]]
+    check: Callable[[Any, Any], dict[str, Any]]
+    notes: dict[str, Any] = field(default_factory=dict)
+    flop: float | None = None
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Row:
+    """goal: the least ratio, None for a row that only informs. share: the least share of the machine's limit."""
+
+    goal: float | None
+    build: Callable[["Shelf"], Work]
+    share: float | None = None
+
+
+def need(precision: str) -> None:
+    """Raises CannotRun where the processor would only emulate that precision."""
+    wanted = INSTRUCTIONS.get(precision)
+    if wanted and not set(wanted) & set(machine()["isa"]):
+        raise CannotRun(f"this CPU has no {precision} instructions ({' or '.join(wanted)})")
+
+
+def same_numbers(most: float) -> Callable[[torch.Tensor, torch.Tensor], dict[str, Any]]:
+    """A check: tensors differ by at most `most`, relative to the largest value of the peer's."""
+
+    def check(ours: torch.Tensor, peer: torch.Tensor) -> dict[str, Any]:
+        if ours.shape != peer.shape:
+            raise CheckFailed(f"shapes {tuple(ours.shape)} and {tuple(peer.shape)}; it must be the same work")
+        off = float((ours.float() - peer.float()).abs().max() / peer.float().abs().max())
+        if not off <= most:
+            raise CheckFailed(f"the two sides differ by {off:.2g} of the largest value, more than {most}")
+        return {"difference": float(f"{off:.2g}")}
+
+    return check

@@ -1,0 +1,265 @@
+"""How the work grows with cores, processes and rows.
+
+    python -m capfilt.recipes.scaling                                   # some 5 minutes; adds to bench/results.json
+    python -m capfilt.recipes.scaling --rows "caption-2-cores match-2-cores"
+
+`train-2-processes`  two processes of `torchrun` on a core each against one process on one core, the same joint batch
+`caption-2-cores`, `match-2-cores`  a model of base size (384 px, random weights, fp32) on two cores against one
+`rows-1k-100k`       seconds a row of captions in shards and a ledger, among 1,000 rows against among 100,000
+
+A row's ratio is `peer_s` (the smaller machine, the fewer rows) over `ours_s`, seconds a pair, an image or a row: the
+median over rounds in which both ran by turns.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from capfilt.blocks.med import SpecialIds
+from capfilt.clean.decide import Rule, bar, decide
+from capfilt.clean.shards import Rows, in_shards
+from capfilt.data.table import Batches, PairTable
+from capfilt.errors import CheckFailed, ConfigError
+from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
+from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.models.blip import PRESETS, Blip, BlipConfig, Objective
+from capfilt.pair import Row
+from capfilt.predict.decode import Decoding
+from capfilt.predict.predictor import Predictor
+from capfilt.predict.ready import ready
+from capfilt.ranks import from_environment
+from capfilt.runtime import derive, machine, rng
+from capfilt.train.loop import fit
+from capfilt.train.schedule import Schedule
+from capfilt.train.settings import TrainConfig
+
+RESULTS = Path("bench/results.json")
+BATCH, STEPS, WINDOW = (
+    128,
+    24,
+    6,
+)  # pairs a joint step; steps of a run; steps of a reading, the first of which is left out
+IMAGES, TEXTS, WRITTEN = 4, 4, 20  # images at once, texts an image to match, ids of a caption
+FEW, MANY = 1_000, 100_000  # rows
+BASE_384 = dataclasses.replace(PRESETS["base"], vit=dataclasses.replace(PRESETS["base"].vit, px=384))
+MODULE = "capfilt.recipes.scaling"
+
+
+def scaling(names: Sequence[str] = (), out: Path = RESULTS, rounds: int = 3) -> dict[str, Any]:
+    """Measures the rows named, or all, prints a line each and writes them to `out` under `scaling`.
+
+    Raises ConfigError for an unknown row, and CheckFailed on a machine with one core.
+    """
+    unknown = sorted(set(names) - set(ROWS))
+    if unknown:
+        raise ConfigError(f"scaling: no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    if len(cores()) < 2:
+        raise CheckFailed("scaling: needs two cores, this process may use one")
+    here = machine()
+    before = read_json(out) if out.is_file() else {}
+    results = before if before.get("machine") == here else {"machine": here}
+    found = results.setdefault("scaling", {})
+    for name in names or ROWS:
+        goal, measure = ROWS[name]
+        found[name] = row = {**measure(rounds), "goal": goal}
+        write_json(out, results)
+        print(f"{name}: {row['ratio']:.2f}x ({row['low']:.2f} to {row['high']:.2f}, goal {goal})", flush=True)
+    return found
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def train_two(rounds: int) -> dict[str, Any]:
+    """Seconds a pair of the demo's model."""
+    seconds: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        with TemporaryDirectory() as folder:
+            seconds.append((_trained(Path(folder) / "two", 2), _trained(Path(folder) / "one", 1)))
+    return _ratio(seconds)
+
+
+def _trained(out: Path, processes: int) -> float:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *launch, "-m", MODULE, "--train", str(out)]
+    subprocess.run(command, env=_environment(1), check=True, stdout=subprocess.DEVNULL)
+    speeds = [row["pairs_per_s"] for row in read_jsonl(out / "metrics.jsonl")]
+    return 1 / median(speeds[1:])
+
+
+def train(out: Path, steps: int = STEPS) -> None:
+    """One rank of a run on noise, on a core of its own."""
+    ranks = from_environment()
+    allowed = cores()
+    _keep_to([allowed[ranks.rank % len(allowed)]])
+    tokenizer, random = _tokenizer(), rng("scaling", "pictures")
+    px = PRESETS["demo"].vit.px
+    pixels = random.integers(0, 256, (4 * BATCH, px, px, 3), np.uint8)
+    words = random.integers(0, 40, (len(pixels), 12))
+    table = PairTable.of(pixels, [[" ".join(f"word{i}" for i in row)] for row in words])
+    model = Blip(PRESETS["demo"].with_words(tokenizer)).init_weights()
+    config = TrainConfig(steps, BATCH, Schedule(rate=1e-4), precision="fp32", log_every=WINDOW, checkpoint_s=1e9)
+    fit(model, Batches(table, tokenizer, BATCH, 0, px), Objective(), config, out, "scaling", ranks)
+    if ranks.world > 1:
+        torch.distributed.destroy_process_group()
+
+
+# ---- captions and matches -------------------------------------------------------------------------------------------
+
+
+def two_cores(rounds: int, work: str) -> dict[str, Any]:
+    """Seconds an image, by two processes that wait for each other: one keeps to one core, one has two."""
+    with _server(cores()[:2]) as two, _server(cores()[:1]) as one:
+        for server in (two, one):
+            server(work)  # once to warm up
+        return _ratio([(two(work), one(work)) for _ in range(rounds)])
+
+
+@contextlib.contextmanager
+def _server(allowed: Sequence[int]) -> Iterator[Callable[[str], float]]:
+    """A process on these cores that, asked for a work, does it and answers with its seconds an image."""
+    command = [sys.executable, "-m", MODULE, "--serve", ",".join(map(str, allowed))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment(len(allowed))) as process:
+        assert process.stdin is not None and process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def ask(work: str) -> float:
+            print(work, file=asked, flush=True)
+            answer = answers.readline()
+            if not answer:
+                raise CheckFailed(f"scaling: the process that measures {work} ended; what it said is above")
+            return float(answer)
+
+        yield ask
+        asked.close()
+
+
+def serve(allowed: Sequence[int], config: BlipConfig) -> None:
+    """Works on what comes in, line by line."""
+    _keep_to(allowed)
+    tokenizer = _tokenizer()
+    config = dataclasses.replace(config, special=SpecialIds(**tokenizer.marks), queue=0)
+    torch.manual_seed(0)
+    predictor = Predictor(ready(Blip(config).init_weights().eval(), "fp32"), tokenizer)
+    pixels = rng("scaling", "pixels").integers(0, 256, (IMAGES, config.vit.px, config.vit.px, 3), np.uint8)
+    decoding = Decoding(method="greedy", max_length=WRITTEN, min_length=WRITTEN)
+    texts = [[f"word{i} word{j} word{i + j} and more of it" for j in range(TEXTS)] for i in range(IMAGES)]
+    works: dict[str, Callable[[], object]] = {
+        "caption": lambda: predictor.caption(pixels, range(IMAGES), decoding),
+        "match": lambda: predictor.match(pixels, texts),
+    }
+    for line in sys.stdin:
+        began = time.perf_counter()
+        works[line.strip()]()
+        print((time.perf_counter() - began) / IMAGES, flush=True)
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+
+
+def many_rows(rounds: int, few: int = FEW, many: int = MANY) -> dict[str, Any]:
+    """Seconds a row of a tiny model's captions, their shards, the decisions and the ledger."""
+    tokenizer = _tokenizer()
+    config = PRESETS["tiny"].with_words(tokenizer)
+    torch.manual_seed(0)
+    predictor = Predictor(Blip(config).init_weights().eval(), tokenizer)
+    _per_row(predictor, few)
+    fewer = [_per_row(predictor, few) for _ in range(rounds)]
+    more = _per_row(predictor, many)  # one long pass: its rounds are its own shards
+    return {**_ratio([(more, each) for each in fewer]), "rows": [few, many]}
+
+
+def _per_row(predictor: Predictor, total: int) -> float:
+    px, decoding = predictor.model.config.vit.px, Decoding(method="greedy", max_length=8, min_length=8)
+
+    def work(start: int, stop: int) -> Rows:
+        pixels = rng("scaling", start).integers(0, 256, (stop - start, px, px, 3), np.uint8)
+        said = predictor.caption(pixels, [derive(i) for i in range(start, stop)], decoding)
+        return [{"text": caption.text, "score": i % 97 / 97} for i, caption in enumerate(said)]
+
+    began = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        rows = in_shards(Path(folder), "rows", total, work, {"of": "scaling"})
+        rule = Rule(kind="top")
+        threshold = bar(rule, [row["score"] for row in rows], [])
+        made = (Row(str(i), "kept", "", "a web text", row["text"], 0.5, row["score"]) for i, row in enumerate(rows))
+        write_jsonl(Path(folder) / "ledger.jsonl", [vars(decide(row, threshold, rule)) for row in made])
+        return (time.perf_counter() - began) / total
+
+
+# ---- what they share ------------------------------------------------------------------------------------------------
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _keep_to(allowed: Sequence[int]) -> None:
+    torch.set_num_threads(len(allowed))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, allowed)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "CAPFILT_PROGRESS": "none", "CAPFILT_DEVICE": "cpu"}
+
+
+def _tokenizer() -> TextTokenizer:
+    return TextTokenizer.train([f"word{i} and more of it" for i in range(40)], 200)
+
+
+def _ratio(seconds: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """(ours, peer) of each round → the columns of a row."""
+    ratios = [peer / ours for ours, peer in seconds]
+    ours, peers = zip(*seconds, strict=True)
+    return {
+        **{"ours_s": median(ours), "peer_s": median(peers)},
+        **{"ratio": round(median(ratios), 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3)},
+        "rounds": len(ratios),
+    }
+
+
+ROWS: dict[str, tuple[float, Callable[[int], dict[str, Any]]]] = {  # name → (goal of the ratio, how it is measured)
+    "train-2-processes": (1.6, train_two),
+    "caption-2-cores": (1.8, lambda rounds: two_cores(rounds, "caption")),
+    "match-2-cores": (1.8, lambda rounds: two_cores(rounds, "match")),
+    "rows-1k-100k": (0.9, many_rows),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The commands above; --train and --serve are for the processes that these start."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="names, all if none")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.train is not None:
+        train(given.train)
+    elif given.serve is not None:
+        serve([int(core) for core in given.serve.split(",")], BASE_384)
+    else:
+        print(json.dumps(scaling(given.rows.split(), given.out, given.rounds)))
+
+
+if __name__ == "__main__":
+    main()
