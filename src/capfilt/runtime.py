@@ -1,13 +1,18 @@
-"""Where and how the work runs: device, seeds, memory. torch is imported only when asked for."""
+"""Where and how the work runs: device, threads, allocator, seeds, memory. torch is imported only when asked for."""
 
 import contextlib
+import ctypes
+import functools
 import hashlib
+import math
 import os
 import platform
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capfilt.errors import ConfigError
@@ -15,6 +20,10 @@ from capfilt.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+CPU_SIDE, GPU_SIDE = 1024, 4096  # of the square matmul that the limit is measured by
+MALLOPT = {-3: 32 << 20, -1: 512 << 20}  # M_MMAP_THRESHOLD (the most there is) and M_TRIM_THRESHOLD, in bytes
+ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
 
 
 def derive(*parts: object) -> int:
@@ -55,6 +64,104 @@ def device() -> "torch.device":
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"CAPFILT_DEVICE={name}: torch cannot use it here ({reason})") from None
     return found
+
+
+@functools.cache
+def calm_allocator() -> bool:
+    """Has glibc keep up to half a GiB of freed memory; without, activations are given back and faulted in again.
+
+    Returns whether it was done: not with another libc. An allocator that is preloaded in its place is left as it is.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return all(mallopt(option, size) == 1 for option, size in MALLOPT.items())
+
+
+def allocator(maps: Path = Path("/proc/self/maps")) -> str:
+    """The allocator of this process, and whether it is calm, where that can be told."""
+    with contextlib.suppress(OSError):
+        loaded = maps.read_text(encoding="utf-8", errors="replace")
+        for name in ALLOCATORS:
+            if f"lib{name}" in loaded:
+                return name
+        if "libc.so.6" in loaded:
+            return "glibc, keeps freed memory" if calm_allocator.cache_info().currsize else "glibc, as it comes"
+    return "the system's"
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may keep busy: those it may run on, or fewer where a control group grants less time.
+
+    root: where `proc` and `sys` are.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return allowed
+    granted = [float(allowed)]
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        here = top / path.lstrip("/")
+        granted += [_granted(folder) for folder in (here, *here.parents) if folder.is_relative_to(top)]
+    return max(1, math.ceil(min(granted)))
+
+
+def _granted(group: Path) -> float:
+    """Cores' worth of time that one control group has: version 2 writes `quota period`, version 1 a file of each."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            words = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = map(float, words)  # a ValueError where it says `max`
+            return quota / period if quota > 0 else math.inf
+    return math.inf
+
+
+@functools.cache
+def fit_threads() -> None:
+    """Has torch start no more threads than there are usable cores; a quota that is overdrawn stops them all.
+
+    Once a process, so that a later `torch.set_num_threads` stands; with OMP_NUM_THREADS, never.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
+
+
+@functools.cache
+def matmul_speed(device: "torch.device", dtype: "torch.dtype") -> float:
+    """FLOP/s of a large square matmul, measured here once a process: the best of a few. int8 counts integer ones."""
+    import torch
+
+    side, times = (GPU_SIDE, 20) if device.type == "cuda" else (CPU_SIDE, 1)
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        a = torch.randn(side, side, generator=generator("limit"))  # ones are easier on a GPU
+        a = (a * 40 if dtype == torch.int8 else a).to(device, dtype)
+        product = torch._int_mm if dtype == torch.int8 else torch.mm
+        seconds = []
+        for _ in range(5):
+            _wait(device)
+            began = time.perf_counter()
+            for _ in range(times):
+                product(a, a)
+            _wait(device)
+            seconds.append(time.perf_counter() - began)
+    return 2 * side**3 * times / min(seconds)
+
+
+def _wait(device: "torch.device") -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_mib() -> int:

@@ -176,7 +176,8 @@ def test_captions_by_domain(predictor):
 
 def test_retrieval_block_by_block_is_retrieval_at_once(predictor, monkeypatch):
     album = Album(noise(7), {name: i for i, name in enumerate("abcdefg")}, {})
-    rows = [Captioned(name, WORDS[i : i + 1 + i % 2], i) for i, name in enumerate("abcdefg")]
+    said = [(WORDS[i], " ".join(WORDS[i : i + 2]))[: 1 + i % 2] for i in range(7)]  # no two alike: those would tie
+    rows = [Captioned(name, said[i], i) for i, name in enumerate("abcdefg")]
     texts, owner = [t for row in rows for t in row.captions], [i for i, row in enumerate(rows) for _ in row.captions]
     sim = predictor.embed_images(album.pictures) @ predictor.embed_texts(texts).T
     image, text = np.nonzero(np.logical_or(*candidates(sim, 3)))

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from capfilt.abilities import Captioner, Embedder, Matcher
+from capfilt.blocks.med import Med
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
 from capfilt.predict import feeding
+from capfilt.predict import predictor as predictor_
 from capfilt.predict.decode import BEAM, NUCLEUS, Decoding
+from capfilt.predict.faithful import Faithful
 from capfilt.predict.predictor import Predictor
 
 TEXTS = [
@@ -102,6 +105,22 @@ def test_reranking_gives_the_raw_logit_of_each_pair_in_the_order_asked(predictor
     assert np.ptp(found) > 0.1  # the pairs do differ
 
 
+@pytest.mark.parametrize("match_cls", [False, True])
+def test_texts_look_at_all_frames_of_a_clip_marked_or_not(tokenizer: TextTokenizer, match_cls: bool):
+    model, texts = a_model(tokenizer), ragged((3, 0, 1, 2))
+    predictor = Predictor(model, tokenizer, batch=4, faithful=Faithful(match_cls=match_cls))
+    clips = pictures(8).reshape(4, 2, 32, 32, 3)
+    found = [[probability for probability, _ in row] for row in predictor.match(clips, texts)]
+    with torch.inference_mode():
+        for clip, mine, got in zip(clips, texts, found, strict=True):
+            seen = model.text.project(model.vit(normalize(clip)).flatten(0, 1)[None])
+            want = []
+            for text in mine:
+                ids, mask = map(torch.from_numpy, tokenizer.pad(tokenizer.encode([text], 35)))
+                want.append(model.match_logits(ids, mask, seen, marked=not match_cls).softmax(-1)[0, 1].item())
+            assert got == pytest.approx(want, abs=1e-5)
+
+
 def test_embeddings_are_unit_vectors_in_the_order_given(predictor: Predictor):
     vectors, images = predictor.embed_texts(TEXTS), predictor.embed_images(pictures(6))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -120,6 +139,35 @@ def test_a_caption_hangs_on_its_image_and_seed_alone(tokenizer: TextTokenizer, d
     shuffled = Predictor(model, tokenizer, batch=3).caption(pixels[order], [seeds[i] for i in order], decoding)
     assert [together[i].tokens for i in order] == [c.tokens for c in shuffled]
     assert [together[i].score for i in order] == pytest.approx([c.score for c in shuffled], abs=1e-4)
+
+
+@pytest.mark.parametrize("decoding", [NUCLEUS, GREEDY], ids=lambda d: d.method)
+def test_images_that_come_and_go_change_no_caption(
+    tokenizer: TextTokenizer, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+):
+    model, pixels, seeds = a_model(tokenizer), pictures(13), range(13)
+    together = Predictor(model, tokenizer).captions(pixels, seeds, decoding)
+    seen = Predictor(model, tokenizer).see(pixels)
+    monkeypatch.setattr(predictor_, "decode", None)  # which is not asked
+    for images in (pixels, seen):
+        apart = Predictor(model, tokenizer, batch=5).captions(images, seeds, decoding)
+        assert [c.tokens for (c,) in apart] == [c.tokens for (c,) in together]
+        assert [c.score for (c,) in apart] == pytest.approx([c.score for (c,) in together], abs=1e-5)
+
+
+@pytest.mark.parametrize(("decoding", "n"), [(NUCLEUS, 5), (dataclasses.replace(BEAM, beams=4, groups=2), 4)])
+def test_a_prompt_is_heard_once_an_image(
+    tokenizer: TextTokenizer, decoding: Decoding, n: int, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[tuple[int, ...]] = []
+    speak_on = Med.speak_on
+    monkeypatch.setattr(
+        Med, "speak_on", lambda self, ids, *rest: heard.append(tuple(ids.shape)) or speak_on(self, ids, *rest)
+    )
+    predictor = Predictor(a_model(tokenizer), tokenizer, prompt="a red ")
+    assert [len(texts) for texts in predictor.captions(pictures(3), range(3), decoding, n)] == [n] * 3
+    assert heard[0] == (3, 3) and heard[1] == (3 * n, 1)  # [DEC] a red, once; then a word of every text
+    assert all(length == 1 for _, length in heard[1:])
 
 
 def test_other_seeds_draw_other_captions_of_one_image(predictor: Predictor):

@@ -1,6 +1,9 @@
 """A model made ready for use says what the model says, as exactly as its precision allows, and leaves it alone."""
 
 import dataclasses
+import gc
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -130,3 +133,18 @@ def test_auto_takes_openvino_where_it_is_faster(model, monkeypatch, sooner, engi
     assert engine_of(ready(model, "fp32", "auto")) == engine
     monkeypatch.setattr(module, "available", lambda: False)
     assert engine_of(ready(model, "fp32", "auto")) == "torch"
+
+
+def test_signals_outlive_openvino(model):
+    """Two towers, gone in the order they came, and then a signal, which must reach Python."""
+    pytest.importorskip("openvino")
+    got, before = [], signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+    try:
+        towers = [ready(model, "fp32", "openvino") for _ in range(2)]
+        while towers:
+            del towers[0]
+            gc.collect()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert got == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -67,7 +67,7 @@ def test_what_flips_hangs_on_the_bar(run):
     opened = dataclasses.replace(opened, bar=0.5, config=dataclasses.replace(opened.config, rule=Rule(itc=0)))
     before = recipe.Answers({"greedy": ["a"], "beam3": ["a"]}, np.array([[[0.4, 0.1], [0.6, 0.1]]]))
     for change, flipped in ((0.05, 0), (0.15, 0.5), (-0.15, 0.5), (0.3, 0.5)):
-        after = dataclasses.replace(before, matched=before.matched + [change, 0])
+        after = dataclasses.replace(before, matched=before.matched + np.array([change, 0]))
         row = recipe._compared(before, after, opened)
         assert row["flipped"] == flipped and row["itm_max"] == pytest.approx(abs(change)) and row["cosine_max"] == 0
 

@@ -11,7 +11,7 @@ from capfilt.blocks import attention
 from capfilt.models.blip import CAPTIONING, PRESETS, RETRIEVAL, Blip, Objective
 from capfilt.pair import Batch
 from capfilt.train import speed
-from capfilt.train.speed import Speedometer, matmul_speed, step_flops
+from capfilt.train.speed import Speedometer, step_flops
 
 TINY = PRESETS["tiny"]
 LARGER_VOCABULARY = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, vocab=500))
@@ -56,12 +56,3 @@ def test_of_other_models_only_the_pairs_are_told():
     meter = Speedometer(torch.nn.Linear(2, 2), object(), torch.device("cpu"), torch.float32)
     meter.saw(4, 9)
     assert meter.read(world=1).keys() == {"pairs_per_s"}
-
-
-def test_the_limit_is_measured_once(monkeypatch):
-    monkeypatch.setattr(speed, "CPU_SIDE", 64)
-    matmul_speed.cache_clear()
-    first = matmul_speed(torch.device("cpu"), torch.float32)
-    assert 1e6 < first < 1e15
-    assert matmul_speed(torch.device("cpu"), torch.float32) is first
-    matmul_speed.cache_clear()

@@ -95,13 +95,15 @@ def merge_heads(x: Float[Tensor, "b h l e"]) -> Float[Tensor, "b l d"]:
 class Past(Protocol):
     """What texts have said, as keys and values of every layer; a step adds to it layer by layer.
 
-    images: B; every image has equally many texts. length: positions said. bias: (B, 1, T·L, S), which of the S keys
-    each of an image's new positions sees; None where it is all.
+    images: B; every image has equally many texts. length: positions said, by all rows or by each. bias: (B, 1, T·L, S),
+    which of the S keys each of an image's new positions sees; None where it is all.
     """
 
     images: int
-    length: int
     bias: Tensor | None
+
+    @property
+    def length(self) -> int | Tensor: ...
 
     def open(self, rows: int, length: int) -> None:
         """A step of T·B rows and L positions begins. Only the first may have L > 1, and then T is 1."""
@@ -138,7 +140,7 @@ class SelfAttention(nn.Module):
         return self.out(merge_heads(attend(q, k, v, bias, self.dropout if self.training else 0.0)))
 
     def packed(self, x: Float[Tensor, "p d"], rows: PackedRows, bias: Tensor | None, first_only: bool) -> Tensor:
-        """Texts one behind another (P, D) → (P, D), or (R, D): each text's first position. For use, not for training."""
+        """Texts one behind another: (P, D) → (P, D), or (R, D): their first positions. For use, not for training."""
         q, k, v = (split_heads(part, self.heads) for part in rows.apart(self.qkv(x)).chunk(3, dim=-1))
         answer = merge_heads(attend(q[:, :, :1] if first_only else q, k, v, bias))
         return self.out(answer[:, 0] if first_only else rows.together(answer))
@@ -221,10 +223,10 @@ class CrossAttention(nn.Module):
         h, _, d = q.shape
         keys, values = self.kv.weight.view(2, h, d, -1)
         asked = torch.bmm(q * (1 / math.sqrt(d)), keys)
-        found = torch.empty_like(asked)
+        found = torch.empty_like(asked)  # without the keys' bias: softmax does not see what all of a row share
         for run in runs:
             image = tokens[run.images]
-            logits = torch.bmm(_by_image(asked, run).flatten(1, 2), image.mT)  # the keys' bias adds the same to a row's
+            logits = torch.bmm(_by_image(asked, run).flatten(1, 2), image.mT)
             if bias is not None:
                 logits = logits + bias[run.images, 0].to(logits.dtype)
             of_run = torch.bmm(logits.softmax(dim=-1), image).unflatten(1, (h, -1))

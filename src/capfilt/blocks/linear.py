@@ -90,7 +90,8 @@ class Packed8(nn.Module):
         low, high = min(low, 0.0), max(high, 0.0)
         scale = max(high - low, 1e-12) / LEVELS
         zero = round(-low / scale)
-        levels = torch.add(torch.tensor(zero + 0.5), x.float(), alpha=1 / scale).to(torch.uint8)  # which cuts off
+        signed = torch.add(torch.tensor(zero - 128.0), x.float(), alpha=1 / scale).round_().to(torch.int8)
+        levels = signed.view(torch.uint8).bitwise_xor_(128)  # torch is slow at rounding to unsigned bytes
         return torch.ops.onednn.qlinear_pointwise(
             levels,
             scale,

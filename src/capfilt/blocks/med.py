@@ -30,6 +30,7 @@ from capfilt.blocks.packed_rows import PackedRows
 from capfilt.blocks.vit import init_std
 
 Role = Literal["read", "look", "speak"]
+LIKELY = 16  # words
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,11 @@ class MedLayer(nn.Module):
 
 
 class WordHead(nn.Module):
-    """States → word logits; the output matrix is the word table itself."""
+    """States → word logits; the output matrix is the word table itself.
+
+    Ready in bf16, whose logits have two or three digits, it computes those of the likeliest words again in fp32, where
+    neighbours do not tie.
+    """
 
     def __init__(self, config: MedConfig):
         super().__init__()
@@ -142,7 +147,14 @@ class WordHead(nn.Module):
     def forward(self, states: Float[Tensor, "*n d"], words: Float[Tensor, "v d"]) -> Float[Tensor, "*n v"]:
         """(..., D) → (..., V)."""
         states = self.norm(self.dense(states, gelu=True))
-        return F.linear(states, words, self.bias) if self.ready is None else self.ready(states)
+        if self.ready is None:
+            return F.linear(states, words, self.bias)
+        logits = self.ready(states)
+        if logits.dtype == words.dtype:
+            return logits
+        logits = logits.to(words.dtype)
+        likely = logits.topk(min(LIKELY, len(words)), dim=-1).indices
+        return logits.scatter(-1, likely, torch.einsum("...kd,...d->...k", words[likely], states) + self.bias[likely])
 
 
 class Med(nn.Module):
@@ -158,9 +170,14 @@ class Med(nn.Module):
         self.layers = cast("Sequence[MedLayer]", layers)  # a ModuleList cannot say what it holds
         self.head = WordHead(config) if "speak" in roles else None
 
-    def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
-        """Word + absolute position, normalised. `start` is the position of the first id."""
-        x = self.norm(self.words(ids) + self.positions.weight[start : start + ids.shape[1]])
+    def embed(self, ids: Int[Tensor, "b l"], start: int | Int[Tensor, "b"] = 0) -> Float[Tensor, "b l d"]:
+        """Word + absolute position, normalised. `start` is the position of the first id, of all rows or of each
+        (a tracing exporter has a number as a tensor without dimensions)."""
+        if isinstance(start, Tensor) and start.ndim:
+            places = self.positions(start[:, None] + torch.arange(ids.shape[1], device=ids.device))
+        else:
+            places = self.positions.weight[start : start + ids.shape[1]]
+        x = self.norm(self.words(ids) + places)
         return F.dropout(x, self.config.dropout) if self.training and self.config.dropout else x
 
     def read(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"], first_only: bool = False) -> Tensor:
@@ -180,7 +197,9 @@ class Med(nn.Module):
         image = image.to(crosses[0].kv.weight.dtype)
         asked = [queries] * (len(crosses) - 1) + [queries if last is None else last]
         size = *image.shape[1:], self.config.width, self.config.heads
-        return [image if absorbing_pays(n, *size) else cross.project(image) for n, cross in zip(asked, crosses)]
+        return [
+            image if absorbing_pays(n, *size) else cross.project(image) for n, cross in zip(asked, crosses, strict=True)
+        ]
 
     def _crosses(self) -> list[CrossAttention]:
         return [cast("CrossAttention", layer.cross) for layer in self.layers]

@@ -72,3 +72,52 @@ class GrowingPast:
         self.images, self.sees = len(images), self.sees[images]
         self.keys = [keys[images] for keys in self.keys]
         self.values = [values[images] for values in self.values]
+
+
+class RingPast:
+    """A `Past` of B slots, one text each, that begin and end when they like.
+
+    A step's new keys stand in one column of all slots. Columns go round; `sees` knows which hold a slot's own text.
+    span: most positions of a text.
+    """
+
+    def __init__(self, slots: int, span: int, device: torch.device):
+        self.images, self.span, self.column = slots, span, -1
+        self.length: Tensor = torch.zeros(slots, dtype=torch.long, device=device)
+        self.sees: Bool[Tensor, "b s"] = torch.zeros(slots, span, dtype=torch.bool, device=device)
+        self.bias: Float[Tensor, "b 1 1 s"] | None = None
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def open(self, rows: int, length: int) -> None:
+        """As `Past`, for one text a slot and one position a step."""
+        assert rows == self.images and length == 1
+        self.column = (self.column + 1) % self.span
+        self.sees[:, self.column] = True
+        bias = torch.zeros(self.sees.shape, device=self.sees.device).masked_fill_(~self.sees, -math.inf)
+        self.bias = bias[:, None, None]
+
+    def add(self, layer: int, keys: Heads, values: Heads) -> KeysValues:
+        """As `Past`; they are written in place."""
+        if layer == len(self.keys):
+            b, h, _, d = keys.shape
+            self.keys.append(keys.new_zeros(b, h, self.span, d))  # what is never seen must still be a number
+            self.values.append(torch.zeros_like(self.keys[-1]))
+        self.keys[layer][:, :, self.column] = keys[:, :, 0]
+        self.values[layer][:, :, self.column] = values[:, :, 0]
+        return self.keys[layer], self.values[layer]
+
+    def close(self) -> None:
+        """As `Past`. A slot that nobody begins anew after `span` positions stays at the last."""
+        self.length = (self.length + 1).clamp(max=self.span - 1)
+
+    def begin(self, slots: Int[Tensor, "n"]) -> None:
+        """These slots start with nothing said."""
+        self.length[slots] = 0
+        self.sees[slots] = False
+
+    def keep(self, slots: Int[Tensor, "n"]) -> None:
+        """Only these slots go on."""
+        self.images, self.length, self.sees = len(slots), self.length[slots], self.sees[slots]
+        self.keys = [keys[slots] for keys in self.keys]
+        self.values = [values[slots] for values in self.values]

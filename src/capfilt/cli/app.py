@@ -15,6 +15,7 @@ from capfilt.cli import (
     bootstrap,
     caption,
     convert,
+    doctor,
     evaluate,
     explain,
     export,
@@ -40,6 +41,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "models": models.models,
     "convert": convert.convert,
     "verify": verify.verify,
+    "doctor": doctor.doctor,
     "bench": bench.bench,
     "study": study.study,
 }

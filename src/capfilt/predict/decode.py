@@ -57,7 +57,7 @@ def decode(
                 f"decoding: the required words take {progress.most} ids, but max_length={decoding.max_length} leaves "
                 f"{room} behind the start; raise it"
             )
-        return Search(speech, start, decoding, allowed, progress, end, pad, _every(start.device)).run()
+        return Search(speech, start, decoding, allowed, progress, end, pad, looks(start.device)).run()
     if words.required:
         raise ConfigError(f"decoding: method='{decoding.method}' cannot require words; use method='beam'")
     if decoding.method == "greedy":
@@ -68,8 +68,23 @@ def decode(
     return _write(speech, start, decoding, allowed, end, pad, uniforms)
 
 
-def _every(device: torch.device) -> int:
+def looks(device: torch.device) -> int:
+    """Steps from one look at which texts have ended to the next."""
     return LOOKS.get(device.type, AFAR)
+
+
+def chosen(
+    logits: Float[Tensor, "r v"],
+    scores: Float[Tensor, "r v"],
+    decoding: Decoding,
+    uniforms: Float[Tensor, "r"] | None,
+) -> tuple[Int[Tensor, "r"], Float[Tensor, "r"]]:
+    """The next words by their scores, greedy or nucleus, and their log-probabilities by the model's own logits."""
+    if decoding.method == "greedy" or uniforms is None:
+        word = scores.argmax(dim=-1)
+    else:
+        word = pick(*nucleus(scores, decoding.top_k, decoding.top_p, decoding.temperature), uniforms)
+    return word, logits.gather(1, word[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
 
 def _write(
@@ -77,7 +92,7 @@ def _write(
 ) -> list[list[Said]]:
     """Greedy or nucleus. Rows that have ended say `pad`; once half of the images have ended, those leave the batch."""
     images, prompt = start.shape
-    room, every = decoding.room(prompt), _every(start.device)
+    room, every = decoding.room(prompt), looks(start.device)
     texts = 1 if uniforms is None else len(uniforms) // images
     going = torch.arange(images, device=start.device)
     rows = torch.arange(texts * images, device=start.device)
@@ -91,12 +106,7 @@ def _write(
     for step in range(room):
         here = prompt + step
         scores = allowed(logits, ids[rows, :here])
-        if uniforms is None:
-            word = scores.argmax(dim=-1)
-        else:
-            drawable = nucleus(scores, decoding.top_k, decoding.top_p, decoding.temperature)
-            word = pick(*drawable, uniforms[rows, step])
-        logp = logits.gather(1, word[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        word, logp = chosen(logits, scores, decoding, None if uniforms is None else uniforms[rows, step])
         ids[rows, here] = torch.where(open_[rows], word, pad)
         logps[rows, step] = torch.where(open_[rows], logp, 0.0)
         open_[rows] &= word != end

@@ -16,6 +16,7 @@ from capfilt.blocks.vit import Vit, VitConfig
 from capfilt.errors import ConfigError
 from capfilt.inputs.images import normalize
 from capfilt.inputs.tokenizer import TextTokenizer
+from capfilt.predict.workers import each
 
 ALONE = 128  # tokens; matrices of fewer rows multiply slower
 SEEN_MIB = 2048  # most that the projected images of one batch may hold; a large tower at 384 px takes 40 MiB an image
@@ -64,12 +65,12 @@ def as_tensor(pixels: Pixels, px: int, device: torch.device) -> Float[Tensor, "b
     return flat.view(*pixels.shape[:-3], 3, px, px)
 
 
-def see(vit: Vit, pixels: Float[Tensor, "b *f 3 h w"], cls_only: bool = False) -> Float[Tensor, "b *f n d"]:
+def see(vit: nn.Module, pixels: Float[Tensor, "b *f 3 h w"], cls_only: bool = False) -> Float[Tensor, "b *f n d"]:
     """Image tokens, of clips a row of frames each. Large images go one by one on a CPU: what is at work stays in its
     cache, and the levels of bytes (`blocks.linear.Packed8`) are an image's own."""
     images = pixels.flatten(0, -4)
-    if images.device.type == "cpu" and vit.config.tokens >= ALONE:
-        tokens = torch.cat([vit(image[None], cls_only) for image in images])
+    if isinstance(vit, Vit) and images.device.type == "cpu" and vit.config.tokens >= ALONE:
+        tokens = torch.cat(each(lambda image: vit(image[None], cls_only), list(images)))
     else:
         tokens = vit(images, cls_only)
     return tokens.unflatten(0, pixels.shape[:-3])

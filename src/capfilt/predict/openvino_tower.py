@@ -1,8 +1,11 @@
 """The image tower through OpenVINO (extra `openvino`): the same numbers, on many CPUs a tenth sooner in bf16."""
 
+import contextlib
+import ctypes
 import importlib.util
 import time
 import warnings
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -42,12 +45,36 @@ class OpenVinoTower(nn.Module):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
-        self.run = openvino.compile_model(graph, "CPU", hints)
+        with signal_stack_kept():
+            self.run = openvino.compile_model(graph, "CPU", hints)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"], cls_only: bool = False) -> Float[Tensor, "b m d"]:
         """As `Vit`; [CLS] alone is as dear as all."""
         tokens = torch.from_numpy(self.run(pixels.contiguous().numpy())[0])
         return tokens[:, :1] if cls_only else tokens
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """OpenVINO gives signals a stack of its own while a model lives; of two models, the one that goes first takes the
+    other's along, and the next signal (Ctrl-C) is a segmentation fault. Python's signals need none."""
+    try:
+        sigaltstack = ctypes.CDLL(None).sigaltstack
+    except (OSError, AttributeError):  # not a system that has them
+        yield
+        return
+    before = _Stack()
+    sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(before), None)
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of <signal.h>, as Linux has it."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
 def available() -> bool:

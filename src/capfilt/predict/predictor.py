@@ -29,6 +29,7 @@ from capfilt.predict import feeding
 from capfilt.predict.decode import NUCLEUS, Decoding, Said, constraints, decode
 from capfilt.predict.faithful import RIGHT, Faithful
 from capfilt.predict.feeding import Pixels, joined, parts, see, still, to_numpy
+from capfilt.predict.stream import BlipRelay, each_once, stream, streams
 from capfilt.runtime import rng
 
 Tokens = Float[Tensor, "b *f n d"]
@@ -83,8 +84,8 @@ class Predictor:
         order = np.argsort([len(row) for row in rows], kind="stable")
         with still(self.model):
             for part in parts(len(rows), self.batch):
-                texts = pack([rows[i] for i in order[part]], [len(order[part])], self.device)
-                states = self.model.text.first_states(texts)
+                packed = pack([rows[i] for i in order[part]], [len(order[part])], self.device)
+                states = self.model.text.first_states(packed)
                 with exact(states):
                     out[order[part]] = to_numpy(F.normalize(self.model.text_proj(states.float()), dim=-1))
         return out
@@ -92,7 +93,8 @@ class Predictor:
     def see(self, pixels: Pixels) -> Tokens:
         """Image tokens (B, N, D), of clips (B, F, N, D), on the model's device."""
         with still(self.model):
-            return see(self.model.vit, self._tensor(pixels))
+            size = max(1, self.batch // frames_of(pixels))
+            return torch.cat([see(self.model.vit, self._tensor(pixels[part])) for part in parts(len(pixels), size)])
 
     # ---- matching -----------------------------------------------------------------------------------------------
 
@@ -167,29 +169,57 @@ class Predictor:
                 f"caption: n={n} with method={decoding.method!r}, beams={decoding.beams}: greedy writes one caption, "
                 "beam search as many as it has beams, nucleus any number from 1"
             )
-        special, room = self.model.config.special, decoding.room(len(self.start))
+        room = decoding.room(len(self.start))
         if len(self.start) + room > self.model.config.text.positions:
             raise ConfigError(
                 f"decoding: a start of {len(self.start)} ids and {room} more pass the model's "
                 f"{self.model.config.text.positions} positions; lower max_length"
             )
-        words, said = constraints(decoding, self.tokenizer), list[list[Said]]()
-        rows = decoding.beams * (1 + sum(map(len, words.required))) if decoding.method == "beam" else n
         with still(self.model):
-            for part in parts(len(pixels), self.images_at_once(rows, frames_of(pixels))):
-                image = joined(self._seen(pixels, part))
-                uniforms = None
-                if decoding.method == "nucleus":
-                    drawn = [_uniforms(seed, text, room) for text in range(n) for seed in seeds[part]]
-                    uniforms = torch.from_numpy(np.stack(drawn)).to(self.device)
-                start = torch.tensor([self.start] * len(image), device=self.device)
-                speech = BlipSpeech(self.model.text, self.model.text.seen(image, rows * room), len(self.tokenizer))
-                said += decode(speech, start, decoding, special.sep, special.pad, uniforms, words)
+            slots = self.images_at_once(1, frames_of(pixels))
+            if n == 1 and streams(decoding) and len(pixels) > slots:
+                said = self._streamed(pixels, seeds, decoding, slots)
+            else:
+                said = self._batched(pixels, seeds, decoding, n)
         none = Caption("", -math.inf, error="no text keeps every rule that the decoding sets")
         return [
             [Caption(self.tokenizer.decode(s.ids), s.score, s.ids, s.logps) for s in each[:n]] or [none]
             for each in said
         ]
+
+    def _batched(self, pixels: Pixels | Tokens, seeds: Sequence[int], decoding: Decoding, n: int) -> list[list[Said]]:
+        special, room = self.model.config.special, decoding.room(len(self.start))
+        words = constraints(decoding, self.tokenizer)
+        rows = decoding.beams * (1 + sum(map(len, words.required))) if decoding.method == "beam" else n
+        said: list[list[Said]] = []
+        for part in parts(len(pixels), self.images_at_once(rows, frames_of(pixels))):
+            image = joined(self._seen(pixels, part))
+            uniforms = self._uniforms(seeds[part], decoding, n)
+            start = torch.tensor([self.start] * len(image), device=self.device)
+            speech = BlipSpeech(self.model.text, self.model.text.seen(image, rows * room), len(self.tokenizer))
+            said += decode(speech, start, decoding, special.sep, special.pad, uniforms, words)
+        return said
+
+    def _streamed(
+        self, pixels: Pixels | Tokens, seeds: Sequence[int], decoding: Decoding, slots: int
+    ) -> list[list[Said]]:
+        """One text an image; the slots are filled, then what follows is encoded by the quarter of that."""
+        start, room = torch.tensor(self.start, device=self.device), decoding.room(len(self.start))
+        few = max(1, slots // 4)
+        at = (slice(slots), *(slice(i, i + few) for i in range(slots, len(pixels), few)))
+        images = (joined(self._seen(pixels, part)) for part in at)
+        speech = BlipRelay(self.model.text, images, slots, len(start) + room - 1, room, len(self.tokenizer))
+        uniforms = self._uniforms(seeds, decoding)
+        found = stream(speech, start, len(pixels), slots, decoding, self.model.config.special.sep, uniforms)
+        return [[said] for said in found]
+
+    def _uniforms(self, seeds: Sequence[int], decoding: Decoding, n: int = 1) -> Tensor | None:
+        """The numbers that draw each image's first text, then each one's second, ..."""
+        if decoding.method != "nucleus":
+            return None
+        room = decoding.room(len(self.start))
+        drawn = [rng("caption", seed, *([text] if text else [])).random(room) for text in range(n) for seed in seeds]
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
 
     def log_likelihood(self, pixels: Pixels, texts: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
         """For image b and each of its texts: (sum of the log-probabilities of its ids, their number), end included."""
@@ -248,8 +278,7 @@ class Predictor:
             at, counts = mine[mine >= 0], (mine >= 0).sum(axis=1).tolist()
             states = model.text.first_states(pack([rows[i] for i in at], counts, self.device, mark), seen)
             with exact(states):
-                logits = model.match_head(states.float())
-            yield at, logits
+                yield at, model.match_head(states.float())
 
     def images_at_once(self, texts: int, frames: int = 1) -> int:
         """How many images go together when each has so many texts."""
@@ -299,18 +328,8 @@ class BlipSpeech:
     def keep(self, images: Int[Tensor, "b"]) -> None:
         """Only these images go on."""
         self.past.keep(images)
-        taken = {id(seen): _taken(seen, images) for seen in self.seen}  # layers may share what they see
-        self.seen = [taken[id(seen)] for seen in self.seen]
+        self.seen = each_once(self.seen, lambda seen: seen[images])
         self.hidden = None if self.hidden is None else self.hidden[images]
-
-
-def _taken(seen: Seen, images: Tensor) -> Seen:
-    return seen[images] if isinstance(seen, Tensor) else (seen[0][images], seen[1][images])
-
-
-def _uniforms(seed: int, text: int, room: int) -> np.ndarray:
-    """The numbers that draw an image's first, second, ... text."""
-    return rng("caption", seed, *([text] if text else [])).random(room)
 
 
 def check_seeds(seeds: Sequence[int], images: int) -> None:

@@ -59,9 +59,15 @@ def ready(model: AnyModel, precision: str = "auto", engine: str = "torch", mappe
     new.requires_grad_(False)
     made = functools.partial(_made, device=device, mapped=mapped)
     for module in list(new.modules()):
-        of = choice.precision if isinstance(module, Vit) else text
-        if isinstance(module, Vit | Med):
-            _fill(module, functools.partial(made, precision=of))
+        if isinstance(module, Vit):
+            if choice.precision == "int8":  # the first block is dearest to answers (docs/numbers.md, "deviation")
+                _fill(module.blocks[0], functools.partial(made, precision=text))
+            _fill(module, functools.partial(made, precision=choice.precision))
+        if isinstance(module, Med):
+            head: Any = module.head
+            if head is not None:  # what words are told apart by
+                head.dense = made(head.dense.weight, head.dense.bias, precision="fp32")
+            _fill(module, functools.partial(made, precision=text))
     new.eval()
     if engine == "openvino" or (engine == "auto" and _openvino_may(device, choice.precision)):
         tower = OpenVinoTower(model.vit.float(), choice.precision)
@@ -120,16 +126,16 @@ def _packs() -> bool:
     return torch.backends.mkldnn.is_available()
 
 
-def _fill(tower: Vit | Med, made: Callable[..., nn.Module]) -> None:
-    for module in list(tower.modules()):
+def _fill(part: nn.Module, made: Callable[..., nn.Module]) -> None:
+    for module in list(part.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Linear):
                 plain = isinstance(module, CrossAttention) and name == "kv"
                 setattr(module, name, made(child.weight, child.bias, plain=plain))
         if isinstance(module, PatchStem):
             module.ready = made(module.proj.weight.flatten(1), module.proj.bias)
-    if isinstance(tower, Med) and tower.head is not None:
-        tower.head.ready = made(tower.words.weight, tower.head.bias)
+        if isinstance(module, Med) and module.head is not None:
+            module.head.ready = made(module.words.weight, module.head.bias)
 
 
 def _made(

@@ -36,7 +36,7 @@ from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import choose as choose_precision
 from capfilt.predict.ready import ready
 from capfilt.predict.reasoner import Dialogist, Reasoner
-from capfilt.runtime import derive, device
+from capfilt.runtime import calm_allocator, derive, device, fit_threads
 from capfilt.weights.checkpoint import Origin, open_checkpoint
 from capfilt.weights.store import FileLayout, save_as
 
@@ -59,8 +59,8 @@ def load(
 ) -> "Model":
     """Reads a model from a hub id, a Hugging Face folder, an official or LAVIS `.pth`, or a folder that capfilt wrote.
 
-    CAPFILT_ENGINE names the engine of the vision tower: `torch`, `openvino` (an extra), or `auto`, the default: OpenVINO
-    where it is installed and faster, which takes some seconds to find out.
+    CAPFILT_ENGINE names the engine of the vision tower: `torch`, `openvino` (an extra), or `auto`, the default, which
+    takes OpenVINO if it is installed and faster, and some seconds to find out.
 
     Args:
         name: what exists on disk or looks like a path never touches the network.
@@ -78,6 +78,8 @@ def load(
         WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary.
         ConfigError: a setting or switch that does not exist.
     """
+    calm_allocator()
+    fit_threads()
     found = open_checkpoint(name, revision=revision, offline=offline, vocab=vocab, px=px, sets=sets)
     model, origin = found.model.to(device()), found.origin
     engine = os.environ.get("CAPFILT_ENGINE", "auto")

@@ -51,6 +51,7 @@ REASON_WORDS = {
     "unreadable": "the image file is broken",
     "too_large": "the image is larger than allowed",
     "decoder_crash": "the image broke the program that unpacks it",
+    "decode_timeout": "the image took too long to unpack",
 }
 NOTE_WORDS = {  # what was used all the same
     "animated": "with an animated image, of which the first frame is used",

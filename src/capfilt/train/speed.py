@@ -14,9 +14,7 @@ from torch import nn
 from capfilt.blocks.med import MedConfig
 from capfilt.blocks.vit import STEMS, VitConfig
 from capfilt.models.blip import Blip, BlipConfig, Objective
-from capfilt.runtime import generator
-
-CPU_SIDE, GPU_SIDE = 1024, 4096  # of the square matmul that the limit is measured by
+from capfilt.runtime import matmul_speed
 
 
 class Speedometer:
@@ -45,28 +43,6 @@ class Speedometer:
         return found
 
 
-@functools.cache
-def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matmul, measured here once a process: the best of a few."""
-    side, times = (GPU_SIDE, 20) if device.type == "cuda" else (CPU_SIDE, 1)
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        a = torch.randn(side, side, generator=generator("limit")).to(device, dtype)  # ones are easier on a GPU
-        seconds = []
-        for _ in range(5):
-            _wait(device)
-            began = time.perf_counter()
-            for _ in range(times):
-                torch.mm(a, a)
-            _wait(device)
-            seconds.append(time.perf_counter() - began)
-    return 2 * side**3 * times / min(seconds)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def step_flops(config: BlipConfig, objective: Objective, pairs: int, text_length: int) -> float:
     """FLOPs of one training step on `pairs` pairs, forward and backward, texts `text_length` tokens long.
 
@@ -74,11 +50,11 @@ def step_flops(config: BlipConfig, objective: Objective, pairs: int, text_length
     """
     vit, text, words = config.vit, config.text, text_length
     losses = set(objective.losses)
-    macs = 3 * _vit_macs(vit, False) - _stem_macs(vit)[0]  # nobody asks for the gradient of pixels
+    macs = 3 * vit_macs(vit, False) - _stem_macs(vit)[0]  # nobody asks for the gradient of pixels
     if losses & {"itc", "itm"}:
         macs += 3 * _text_macs(text, words, 0, True)
         if config.queue:
-            macs += _vit_macs(vit, True) + _text_macs(text, words, 0, True)
+            macs += vit_macs(vit, True) + _text_macs(text, words, 0, True)
     if losses & {"itm", "lm"}:
         macs += 3 * text.depth * vit.tokens * 2 * vit.width * text.width  # keys and values of the image
     if "itm" in losses:
@@ -89,7 +65,8 @@ def step_flops(config: BlipConfig, objective: Objective, pairs: int, text_length
     return 2.0 * macs * pairs
 
 
-def _vit_macs(config: VitConfig, cls_only: bool) -> int:
+def vit_macs(config: VitConfig, cls_only: bool) -> int:
+    """Multiply-adds of one image through the tower; `cls_only` as `Vit.forward`."""
     n, d, mlp = config.tokens, config.width, config.mlp
     last = _block_macs(n, 1 if cls_only else n, d, mlp)
     return sum(_stem_macs(config)) + (config.depth - 1) * _block_macs(n, n, d, mlp) + last

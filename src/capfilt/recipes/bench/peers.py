@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from capfilt.models.blip import Blip
+from capfilt.predict.openvino_tower import signal_stack_kept
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import ready
 from capfilt.recipes.bench.work import CannotRun, need
@@ -33,18 +34,18 @@ class Shelf:
 
     def __init__(self, folder: Path, size: str = "base"):
         self.folder, self.size = folder, size
-        self._kept: dict[tuple[str, Kind, str], Any] = {}
+        self._kept: dict[tuple[str, Kind, str, str], Any] = {}
 
-    def ours(self, kind: Kind, precision: str) -> Predictor:
-        """As `capfilt.load` makes them. Raises CannotRun where the precision would be emulated."""
+    def ours(self, kind: Kind, precision: str, engine: str = "torch") -> Predictor:
+        """As `capfilt.load` makes them; `auto` may take OpenVINO. Raises CannotRun where the precision is emulated."""
         need(precision)
 
         def make() -> Predictor:
             opened = open_checkpoint(self.checkpoint(kind))
             model = cast(Blip, opened.model)  # of these kinds
-            return Predictor(ready(model.eval(), precision), opened.tokenizer, prompt="")
+            return Predictor(ready(model.eval(), precision, engine, mapped=True), opened.tokenizer, prompt="")
 
-        return self._get(("ours", kind, precision), make)
+        return self._get(("ours", kind, precision, engine), make)
 
     def theirs(self, kind: Kind, precision: str) -> Any:
         """Of `transformers`, in eval mode."""
@@ -55,7 +56,7 @@ class Shelf:
             model = getattr(transformers, CLASSES[kind]).from_pretrained(self.checkpoint(kind)).eval()
             return model.to(torch.bfloat16) if precision == "bf16" else model
 
-        return self._get(("theirs", kind, precision), make)
+        return self._get(("theirs", kind, precision, ""), make)
 
     def checkpoint(self, kind: Kind) -> Path:
         """The folder that both read."""
@@ -74,7 +75,7 @@ class Shelf:
                 model.save_pretrained(folder)
         return folder
 
-    def _get(self, key: tuple[str, Kind, str], make: Callable[[], Any]) -> Any:
+    def _get(self, key: tuple[str, Kind, str, str], make: Callable[[], Any]) -> Any:
         if key not in self._kept and len(self._kept) == KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = self._kept.pop(key, None) or make()
@@ -165,7 +166,8 @@ def _openvino(path: Path, pixels: Tensor, hint: str) -> Callable[[], Tensor]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    with signal_stack_kept():
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
     return lambda: torch.from_numpy(compiled(pixels.numpy())[0])
 
 

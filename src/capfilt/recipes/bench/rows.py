@@ -13,8 +13,10 @@ import torch
 from capfilt.blocks.vit import VitConfig
 from capfilt.errors import CheckFailed
 from capfilt.inputs.images import normalize
+from capfilt.predict.capfilt import CapFilt
 from capfilt.predict.decode import Decoding
 from capfilt.predict.predictor import Predictor
+from capfilt.predict.ready import engine_of
 from capfilt.recipes.bench.kernels import EXTRA
 from capfilt.recipes.bench.peers import (
     WRITTEN,
@@ -51,12 +53,12 @@ def encode(shelf: Shelf, precision: str, images: int, peer_precision: str | None
 
 
 def encode_best(shelf: Shelf, precision: str, images: int) -> Work:
-    """Image tokens, against the faster of OpenVINO and onnxruntime."""
-    ours = shelf.ours("match", precision)
+    """Image tokens by the engine that `auto` takes, against the faster of OpenVINO and onnxruntime."""
+    ours = shelf.ours("match", precision, "auto")
     pixels = _pixels(ours, images)
     plain = open_checkpoint(shelf.checkpoint("match")).model.eval()
     peers, left_out = engines(plain.vit, normalize(pixels), precision, shelf.folder)
-    return _encode(ours, pixels, precision, peers, {"left_out": left_out})
+    return _encode(ours, pixels, precision, peers, {"left_out": left_out, "engine": engine_of(ours.model)})
 
 
 def _encode(ours: Predictor, pixels: np.ndarray, precision: str, peers: dict[str, Any], notes: dict[str, Any]) -> Work:
@@ -137,11 +139,11 @@ def capfilt(shelf: Shelf, precision: str, images: int = 8, peer_precision: str |
     tensor = normalize(pixels).to(writer.dtype)
     ids, end = _asking(judge, web), judge.model.config.special.sep
     decoding = Decoding(max_length=WRITTEN, min_length=WRITTEN, count_prompt=False)
+    both = CapFilt(captioner, judge)
 
     def ours() -> tuple[list[list[int]], torch.Tensor]:
-        written = captioner.caption(pixels, range(images), decoding)
-        found = judge.match(pixels, [[text, c.text] for text, c in zip(web, written, strict=True)])
-        return [list(c.tokens) for c in written], torch.tensor([pairs[0][0] for pairs in found])
+        found = both(pixels, [[text] for text in web], range(images), decoding)
+        return [list(f.captions[0].tokens) for f in found], torch.tensor([f.web[0].probability for f in found])
 
     def check(mine: Any, other: Any) -> dict[str, Any]:
         _as_long(mine[0], other[0])
