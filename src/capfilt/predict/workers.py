@@ -27,4 +27,9 @@ def _alone(work: Callable[[P], T], piece: P) -> T:
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "capfilt", functools.partial(torch.set_num_threads, 1))
+    return ThreadPoolExecutor(threads, "capfilt", _settle)
+
+
+def _settle() -> None:
+    torch.get_num_threads()  # a thread's first question takes over what was set last, by whichever thread
+    torch.set_num_threads(1)
