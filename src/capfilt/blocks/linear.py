@@ -18,6 +18,7 @@ ROWS = 64  # the number of rows that oneDNN lays a matrix out for; from three on
 After = tuple[str, list[float], str]  # what oneDNN does on the way out: its name, numbers and kind
 NOTHING: After = ("none", [], "")
 GELU: After = ("gelu", [], "none")
+WHOLE = 1.5 * 2**23
 LEVELS = 254  # of an unsigned byte, and one that rounding may need
 
 
@@ -90,8 +91,8 @@ class Packed8(nn.Module):
         low, high = min(low, 0.0), max(high, 0.0)
         scale = max(high - low, 1e-12) / LEVELS
         zero = round(-low / scale)
-        signed = torch.add(torch.tensor(zero - 128.0), x.float(), alpha=1 / scale).round_().to(torch.int8)
-        levels = signed.view(torch.uint8).bitwise_xor_(128)  # torch is slow at rounding to unsigned bytes
+        # Torch is slow at rounding to bytes; next to 1.5 * 2^23 a float's last byte is the whole number nearest to it.
+        levels = torch.add(torch.tensor(zero + WHOLE), x.float(), alpha=1 / scale).view(torch.int32).to(torch.uint8)
         return torch.ops.onednn.qlinear_pointwise(
             levels,
             scale,

@@ -33,6 +33,7 @@ from capfilt.predict.stream import BlipRelay, each_once, stream, streams
 from capfilt.runtime import rng
 
 Tokens = Float[Tensor, "b *f n d"]
+ONE_IMAGE = 3  # times as dear is a step's look at its tokens: too little work at a time to keep cores busy
 
 
 class Predictor:
@@ -196,7 +197,8 @@ class Predictor:
             image = joined(self._seen(pixels, part))
             uniforms = self._uniforms(seeds[part], decoding, n)
             start = torch.tensor([self.start] * len(image), device=self.device)
-            speech = BlipSpeech(self.model.text, self.model.text.seen(image, rows * room), len(self.tokenizer))
+            asked = rows * room * (ONE_IMAGE if len(image) == 1 else 1)
+            speech = BlipSpeech(self.model.text, self.model.text.seen(image, asked), len(self.tokenizer))
             said += decode(speech, start, decoding, special.sep, special.pad, uniforms, words)
         return said
 
