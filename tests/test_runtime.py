@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from capfilt import runtime
-from capfilt.runtime import allocator, calm_allocator, fit_threads, matmul_speed, usable_cores
+from capfilt.runtime import allocator, calm_allocator, fit_threads, matmul_gain, matmul_speed, square, usable_cores
 
 
 def groups(root, own: str, files: dict[str, str]):
@@ -112,6 +112,22 @@ def test_a_preloaded_allocator_is_known(tmp_path, name):
     assert allocator(maps) == name
     maps.write_text("7f00-7f01 r-xp 0 0 0 /lib/ld-musl-x86_64.so.1\n")
     assert allocator(maps) == allocator(tmp_path / "none") == "the system's"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of"), [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.int8, torch.int32)]
+)
+def test_the_square_is_of_its_precision(dtype, of):
+    product, flop = square(torch.device("cpu"), dtype, 64)
+    assert flop == 2 * 64**3 and product().dtype == of
+
+
+def test_the_gain_of_a_precision_is_measured_unless_it_is_emulated(monkeypatch):
+    speeds = {torch.float32: 100.0, torch.bfloat16: 190.0}
+    monkeypatch.setattr(runtime, "matmul_speed", lambda _, dtype: speeds[dtype])
+    for has, gain in ((True, 1.9), (False, 0.0)):
+        monkeypatch.setattr(runtime, "_onednn_has_bf16", lambda has=has: has)
+        assert matmul_gain(torch.device("cpu"), torch.bfloat16) == gain
 
 
 def test_the_limit_is_measured_once(monkeypatch):

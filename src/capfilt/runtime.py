@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 CPU_SIDE, GPU_SIDE = 1024, 4096  # of the square matmul that the limit is measured by
+WORTH = 1.2  # times faster than fp32 a precision has to be
 MALLOPT = {-3: 32 << 20, -1: 512 << 20}  # M_MMAP_THRESHOLD (the most there is) and M_TRIM_THRESHOLD, in bytes
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
 
@@ -137,24 +138,48 @@ def fit_threads() -> None:
 
 
 @functools.cache
-def matmul_speed(device: "torch.device", dtype: "torch.dtype") -> float:
-    """FLOP/s of a large square matmul, measured here once a process: the best of a few. int8 counts integer ones."""
+def matmul_speed(device: "torch.device", dtype: "torch.dtype", side: int | None = None) -> float:
+    """FLOP/s of a `square` product, measured here once a process: the best of a few."""
     import torch
 
-    side, times = (GPU_SIDE, 20) if device.type == "cuda" else (CPU_SIDE, 1)
+    gpu = device.type == "cuda"
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        a = torch.randn(side, side, generator=generator("limit"))  # ones are easier on a GPU
-        a = (a * 40 if dtype == torch.int8 else a).to(device, dtype)
-        product = torch._int_mm if dtype == torch.int8 else torch.mm
-        seconds = []
+        product, flop = square(device, dtype, side or (GPU_SIDE if gpu else CPU_SIDE))
+        product()
+        times, seconds = 20 if gpu else 1, []
         for _ in range(5):
             _wait(device)
             began = time.perf_counter()
             for _ in range(times):
-                product(a, a)
+                product()
             _wait(device)
             seconds.append(time.perf_counter() - began)
-    return 2 * side**3 * times / min(seconds)
+    return flop * times / min(seconds)
+
+
+def square(device: "torch.device", dtype: "torch.dtype", side: int) -> tuple[Callable[[], "torch.Tensor"], float]:
+    """A product of square matrices and its floating-point operations; of int8 ones, integer operations."""
+    import torch
+
+    a = torch.randn(side, side, generator=generator("limit"))  # ones are easier on a GPU
+    a = (a * 40 if dtype == torch.int8 else a).to(device, dtype)
+    product = torch._int_mm if dtype == torch.int8 else torch.mm
+    return lambda: product(a, a), 2 * side**3
+
+
+def matmul_gain(device: "torch.device", dtype: "torch.dtype") -> float:
+    """How many times faster than in fp32 this machine multiplies in `dtype`; not above `WORTH` it only emulates it."""
+    import torch
+
+    if device.type == "cpu" and dtype == torch.bfloat16 and not _onednn_has_bf16():
+        return 0.0  # measuring that would take seconds
+    return matmul_speed(device, dtype) / matmul_speed(device, torch.float32)
+
+
+def _onednn_has_bf16() -> bool:
+    import torch
+
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _wait(device: "torch.device") -> None:

@@ -93,7 +93,7 @@ def test_auto_goes_by_width_and_by_what_is_faster_here(model, monkeypatch):
     torch.nn.Module.__init__(wide)
     wide.config, wide.one = PRESETS["base"], torch.nn.Parameter(torch.zeros(1))
     for gain, precision in ((1.9, "bf16"), (1.0, "fp32")):
-        monkeypatch.setattr(module, "bf16_gain", lambda gain=gain: gain)
+        monkeypatch.setattr(module, "matmul_gain", lambda *_, gain=gain: gain)
         assert choose(wide).precision == precision
     assert choose(wide, "fp32").why == "asked for"
     with pytest.raises(ConfigError, match="choose from"):

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from capfilt.blocks.vit import VitConfig
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
 from capfilt.recipes import bench as package
 from capfilt.recipes.bench import bench, measure, peers, rows, timing, work
 from capfilt.recipes.bench.peers import Shelf
-from capfilt.recipes.bench.rows import ALL, ROWS, vit_flop
+from capfilt.recipes.bench.rows import ALL, ROWS
 from capfilt.recipes.bench.steps import step
 from capfilt.recipes.bench.timing import Spare
 from capfilt.recipes.bench.work import CannotRun, Row, Work, same_numbers
@@ -32,7 +31,7 @@ def shelf(tmp_path_factory) -> Shelf:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small products, no second tries, and every precision however slow it is here."""
-    monkeypatch.setattr(timing, "SQUARE", 64)
+    monkeypatch.setattr(package, "SIDE", 64)
     monkeypatch.setattr(timing, "busy_s", lambda: 0.0)
     monkeypatch.setattr(work, "INSTRUCTIONS", {})
 
@@ -121,12 +120,6 @@ def test_of_several_peers_the_fastest_counts(shelf):
     calls = {name: partial(time.sleep, s) for name, s in (("slow", 0.05), ("fast", 0.02))}
     row = one_round(Row(1.0, lambda _: Work(lambda: None, calls, lambda ours, peer: {})), shelf)
     assert row["peer"] == "fast" and row["peer_s"] < 0.045 and set(row["peers_s"]) == {"slow", "fast"}
-
-
-def test_the_work_of_an_image():
-    base = VitConfig(px=384)
-    assert vit_flop(base) / 2e9 == pytest.approx(55.5, rel=0.01)
-    assert vit_flop(VitConfig(px=224)) / 2e9 == pytest.approx(17.6, rel=0.01)
 
 
 def test_numbers_are_compared_by_their_largest():

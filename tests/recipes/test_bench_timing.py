@@ -1,10 +1,9 @@
 """Rounds by turns: disturbed ones are done again while there is time, and the ratio is the median of theirs."""
 
 import pytest
-import torch
 
 from capfilt.recipes.bench import timing
-from capfilt.recipes.bench.timing import Spare, Timed, by_turns, ratio, rounds_for, square
+from capfilt.recipes.bench.timing import Spare, Timed, by_turns, ratio, rounds_for
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
@@ -71,12 +70,3 @@ def test_what_others_do_within_a_clock_tick_is_no_disturbance(clock):
 
 def test_long_rounds_are_few():
     assert [rounds_for(s) for s in (0.1, 2.9, 3, 24, 25, 100)] == [9, 9, 5, 5, 3, 3]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_the_square_is_of_its_precision(precision, monkeypatch):
-    monkeypatch.setattr(timing, "SQUARE", 64)
-    product, flop = square(precision)
-    assert flop == 2 * 64**3
-    assert product().dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int32}[precision]
-    assert timing.gflops(precision) > 0

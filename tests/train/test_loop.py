@@ -191,7 +191,7 @@ def test_each_line_tells_the_speed_since_the_last(tmp_path):
 
 
 def test_batches_are_made_ahead_where_a_gpu_waits_for_them(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(loop, "usable_cores", lambda: 12)
     assert loop._workers(torch.device("cpu")) == 0
     assert loop._workers(torch.device("cuda")) == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")

@@ -56,3 +56,8 @@ def test_of_other_models_only_the_pairs_are_told():
     meter = Speedometer(torch.nn.Linear(2, 2), object(), torch.device("cpu"), torch.float32)
     meter.saw(4, 9)
     assert meter.read(world=1).keys() == {"pairs_per_s"}
+
+
+@pytest.mark.parametrize(("px", "gmac"), [(384, 55.5), (224, 17.6)])
+def test_an_image_through_the_tower_of_base(px, gmac):
+    assert speed.vit_macs(dataclasses.replace(PRESETS["base"].vit, px=px), False) / 1e9 == pytest.approx(gmac, rel=0.01)

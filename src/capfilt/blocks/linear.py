@@ -35,7 +35,15 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight[start:stop], self.bias[start:stop])
 
 
-class Ready(nn.Module):
+class InUse(nn.Module):
+    """A matrix that is ready for use."""
+
+    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
+        """Columns start to stop of the answer alone."""
+        return self(x)[..., start:stop]
+
+
+class Ready(InUse):
     """A matrix (E, D) held in `dtype` as it is: what an accelerator wants, and what works everywhere."""
 
     def __init__(self, weight: Float[Tensor, "e d"], bias: Float[Tensor, "e"], dtype: torch.dtype):
@@ -47,10 +55,6 @@ class Ready(nn.Module):
         """(..., D) in any precision → (..., E) in its own."""
         y = F.linear(x.to(self.dtype), self.weight, self.bias)
         return F.gelu(y) if gelu else y
-
-    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
-        """Columns start to stop of the answer alone."""
-        return self(x)[..., start:stop]
 
 
 class Packed(Ready):
@@ -69,7 +73,7 @@ class Packed(Ready):
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *(GELU if gelu else NOTHING))
 
 
-class Packed8(nn.Module):
+class Packed8(InUse):
     """Signed bytes, a scale for each of E rows; what is multiplied is rounded to 254 levels between its extremes.
 
     The levels hang on all that is in one call: call it with one image's rows, or answers depend on the company.
@@ -106,7 +110,3 @@ class Packed8(nn.Module):
             torch.float32 if gelu else self.dtype,  # what GELU gives is rounded to bytes next, from fp32
             *(GELU if gelu else NOTHING),
         )
-
-    def part(self, x: Float[Tensor, "*n d"], start: int, stop: int) -> Float[Tensor, "*n p"]:
-        """Columns start to stop of the answer alone."""
-        return self(x)[..., start:stop]

@@ -4,7 +4,6 @@ The weights of the original are left as they are; norms, embeddings, heads and r
 """
 
 import functools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -18,6 +17,7 @@ from capfilt.blocks.med import Med
 from capfilt.blocks.vit import PatchStem, Vit
 from capfilt.errors import ConfigError
 from capfilt.predict.openvino_tower import HINTS, SOONER, OpenVinoTower, available, gain
+from capfilt.runtime import WORTH, matmul_gain
 from capfilt.weights.pages import forget
 from capfilt.weights.store import Model, hollow
 
@@ -57,7 +57,8 @@ def ready(model: AnyModel, precision: str = "auto", engine: str = "torch", mappe
     new: Any = hollow(model.config)
     new.load_state_dict(dict(model.state_dict()), assign=True)
     new.requires_grad_(False)
-    made = functools.partial(_made, device=device, mapped=mapped)
+    dtype = torch.float32 if text == "fp32" else torch.bfloat16  # what int8 answers in
+    made = functools.partial(_made, device=device, mapped=mapped, answer=dtype)
     for module in list(new.modules()):
         if isinstance(module, Vit):
             if choice.precision == "int8":  # the first block is dearest to answers (docs/numbers.md, "deviation")
@@ -92,8 +93,9 @@ def choose(model: Model, precision: str = "auto") -> Choice:
         return Choice("bf16", "tensor cores") if able else Choice("fp32", "this GPU has no bf16")
     if device.type != "cpu" or not _packs():
         return Choice("fp32", "nothing faster is known for this device")
-    gain = bf16_gain()
-    return Choice("bf16" if gain > 1.2 else "fp32", f"a product in bf16 takes 1/{gain:.1f} of the time of one in fp32")
+    gain = matmul_gain(device, torch.bfloat16)
+    why = f"a product in bf16 takes 1/{gain:.1f} of the time of one in fp32"
+    return Choice("bf16" if gain > WORTH else "fp32", why)
 
 
 def engine_of(model: Model) -> str:
@@ -103,23 +105,6 @@ def engine_of(model: Model) -> str:
 
 def _openvino_may(device: torch.device, precision: str) -> bool:
     return device.type == "cpu" and precision in HINTS and available()
-
-
-@functools.cache
-def bf16_gain() -> float:
-    """How many times faster this CPU multiplies in bf16 than in fp32; measured once a process, in some 50 ms."""
-    weight, x = torch.ones(3072, 768), torch.ones(577, 768)
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        packed = Packed(weight, torch.ones(3072), dtype)
-        rows, times = x.to(dtype), []
-        with torch.inference_mode():
-            for _ in range(3):
-                began = time.perf_counter()
-                packed(rows)
-                times.append(time.perf_counter() - began)
-        seconds.append(min(times))
-    return seconds[0] / seconds[1]
 
 
 def _packs() -> bool:
@@ -139,14 +124,20 @@ def _fill(part: nn.Module, made: Callable[..., nn.Module]) -> None:
 
 
 def _made(
-    weight: Tensor, bias: Tensor, device: torch.device, precision: Precision, mapped: bool, plain: bool = False
+    weight: Tensor,
+    bias: Tensor,
+    device: torch.device,
+    precision: Precision,
+    answer: torch.dtype,
+    mapped: bool,
+    plain: bool = False,
 ) -> nn.Module:
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     made: nn.Module
     if device.type != "cpu" or not _packs():
         made = Ready(weight, bias, dtype)
     elif precision == "int8":
-        made = Packed8(weight, bias, dtype if bf16_gain() > 1.2 else torch.float32)
+        made = Packed8(weight, bias, answer)
     else:
         made = Packed(weight, bias, dtype, plain)
     if mapped:

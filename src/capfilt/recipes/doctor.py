@@ -28,7 +28,7 @@ from capfilt.predict.decode import Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import engine_of
 from capfilt.predict.use import Model, load
-from capfilt.recipes.bench.work import CannotRun, need
+from capfilt.recipes.bench.work import DTYPES, CannotRun, need
 from capfilt.runtime import allocator, device, machine, matmul_speed, rng, usable_cores
 from capfilt.train.speed import vit_macs
 
@@ -42,7 +42,6 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {  # name → what it brings, a
 SIDE = 384  # px of base and large
 FEW, MANY = 4, 8  # images at once: written and matched; encoded
 WRITTEN = 20  # ids of a caption
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 
 
 @dataclass(frozen=True)

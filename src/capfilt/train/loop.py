@@ -23,7 +23,7 @@ from capfilt.models.blip import Blip, Objective
 from capfilt.objectives.contrastive import alpha_at
 from capfilt.progress import Progress
 from capfilt.ranks import ALONE, Ranks
-from capfilt.runtime import Terminated, derive, device, generator
+from capfilt.runtime import WORTH, Terminated, derive, device, generator, matmul_gain, usable_cores
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
 from capfilt.train.joint import JointStep
 from capfilt.train.settings import NEUTRAL, TrainConfig
@@ -275,7 +275,7 @@ class _Run:
     def _precision(self, wide: bool) -> torch.dtype:
         precision = self.config.precision
         if precision == "auto":
-            fast = self.device.type == "cuda" or (wide and torch.backends.mkldnn.is_available() and _cpu_has_bf16())
+            fast = self.device.type == "cuda" or (wide and matmul_gain(self.device, torch.bfloat16) > WORTH)
             precision = "bf16" if fast else "fp32"
         return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -321,11 +321,7 @@ def _apart(batch: Any) -> tuple[type, dict[str, Any]]:
 def _workers(on: torch.device) -> int:
     if on.type != "cuda":
         return 0
-    return max(1, min(8, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
-
-
-def _cpu_has_bf16() -> bool:
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return max(1, min(8, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 @contextmanager

@@ -21,8 +21,8 @@ class TrainConfig:
     decay:        weight decay; on every parameter as BLIP has it, or on matrices only with `decay_all` off.
     temperature_rate: the ITC temperature's learning rate as a multiple of the others'. At the high rates of short runs
                   it would wander off within a few steps and take contrast and hard negatives with it.
-    precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` measures nothing and takes bf16 on a
-                  GPU and on wide models where the CPU has it, fp32 elsewhere.
+    precision:    `bf16` runs the towers under autocast, losses stay fp32; `auto` takes bf16 on a GPU, and for
+                  wide models on a CPU that is measured to multiply it faster; else fp32.
     workers:      processes a rank that make batches ahead of the model, four each. None: on a GPU its share of the
                   machine's cores, at most 8; on a CPU 0, for the model needs the cores, and batches come between steps.
     log_every:    steps between lines of `metrics.jsonl`: losses, rate, `pairs_per_s` since the line before,

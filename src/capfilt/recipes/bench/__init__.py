@@ -13,16 +13,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
 from capfilt.recipes.bench.peers import Shelf
 from capfilt.recipes.bench.rows import ALL, ROWS
-from capfilt.recipes.bench.timing import Spare, by_turns, gflops, ratio, rounds_for, square
-from capfilt.recipes.bench.work import RESULTS, CannotRun, Row, need
-from capfilt.runtime import machine
+from capfilt.recipes.bench.timing import Spare, by_turns, ratio, rounds_for
+from capfilt.recipes.bench.work import DTYPES, RESULTS, SIDE, CannotRun, Row, need
+from capfilt.runtime import machine, matmul_speed, square
 
 SPARE_S = 180  # for doing disturbed rounds again
-PRECISIONS = ("fp32", "bf16", "int8")
+CPU = torch.device("cpu")
 
 
 def bench(
@@ -47,10 +49,10 @@ def bench(
     chosen = names or list(ALL if every else ROWS)
     results = _begun(out)
     spare = Spare(SPARE_S)
-    for precision in PRECISIONS:
+    for precision in DTYPES:
         try:
             need(precision)
-            results["limits"][precision] = gflops(precision)
+            results["limits"][precision] = round(matmul_speed(CPU, DTYPES[precision], SIDE) / 1e9, 1)
         except CannotRun as error:
             print(f"limit of {precision}: {error}", flush=True)
     with TemporaryDirectory() as folder:
@@ -83,7 +85,7 @@ def measure(name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare)
     count = rounds or rounds_for(time.perf_counter() - began)
     calls, flop = {"ours": work.ours, **work.peers}, 0.0
     if row.share is not None and work.flop is not None:
-        calls["limit"], flop = square(work.precision)
+        calls["limit"], flop = square(CPU, DTYPES[work.precision], SIDE)
     timed = by_turns(name, calls, count, spare)
     peer = min(work.peers, key=lambda peer: median(timed.seconds[peer]))
     if len(work.peers) > 1:

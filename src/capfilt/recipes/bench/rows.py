@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from capfilt.blocks.vit import VitConfig
 from capfilt.errors import CheckFailed
 from capfilt.inputs.images import normalize
 from capfilt.predict.capfilt import CapFilt
@@ -30,6 +29,7 @@ from capfilt.recipes.bench.steps import step
 from capfilt.recipes.bench.work import Row, Work, same_numbers
 from capfilt.recipes.parity import Kind
 from capfilt.runtime import rng
+from capfilt.train.speed import vit_macs
 from capfilt.weights.checkpoint import open_checkpoint
 
 CAPFILT: tuple[Kind, Kind] = ("caption", "match")
@@ -67,7 +67,7 @@ def _encode(ours: Predictor, pixels: np.ndarray, precision: str, peers: dict[str
         peers,
         same_numbers(MOST[precision]),
         {"images": len(pixels), **notes},
-        vit_flop(ours.model.config.vit) * len(pixels),
+        2.0 * vit_macs(ours.model.config.vit, False) * len(pixels),
         precision,
     )
 
@@ -154,13 +154,6 @@ def capfilt(shelf: Shelf, precision: str, images: int = 8, peer_precision: str |
 
     peers = {f"{transformers_name()}, straightforward script": partial(their_capfilt, writer, reader, tensor, ids, end)}
     return Work(ours, peers, check, {"images": images})
-
-
-def vit_flop(config: VitConfig) -> float:
-    """Floating-point operations of one image through the tower: patches; attention's maps and products; MLP."""
-    n, d = config.tokens, config.width
-    block = n * (4 * d * d + 2 * d * config.mlp) + 2 * n * n * d
-    return 2.0 * ((n - 1) * 3 * config.patch**2 * d + config.depth * block)
 
 
 def _as_long(mine: list[list[int]], other: list[list[int]]) -> None:

@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import torch
-
 from capfilt.progress import Progress
-from capfilt.runtime import generator
 
-SQUARE = 3072  # rows and columns of the product that stands for the machine's limit
 FOREIGN, TICKS_S = 0.1, 0.03  # a round is disturbed when others used more than this share of it, and than clock ticks
 
 
@@ -75,29 +71,6 @@ def ratio(timed: Timed, peer: str) -> dict[str, Any]:
         "rounds": len(ratios),
         "disturbed": timed.disturbed,
     }
-
-
-def square(precision: str) -> tuple[Callable[[], Any], float]:
-    """A large square product in fp32, bf16 or int8, and its floating-point operations (int8: integer ones)."""
-    random = generator("bench", "square")
-    if precision == "int8":
-        a, b = (torch.randint(-128, 128, (SQUARE, SQUARE), dtype=torch.int8, generator=random) for _ in range(2))
-        return lambda: torch._int_mm(a, b), 2 * SQUARE**3
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    x, y = (torch.randn(SQUARE, SQUARE, generator=random).to(dtype) for _ in range(2))
-    return lambda: torch.mm(x, y), 2 * SQUARE**3
-
-
-def gflops(precision: str) -> float:
-    """What the machine reaches on `square`, in GFLOP/s: the best of five."""
-    product, flop = square(precision)
-    product()
-    taken = []
-    for _ in range(5):
-        began = time.perf_counter()
-        product()
-        taken.append(time.perf_counter() - began)
-    return round(flop / min(taken) / 1e9, 1)
 
 
 def busy_s() -> float:

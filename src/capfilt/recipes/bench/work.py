@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from capfilt.recipes.bench.peers import Shelf
 
 RESULTS = Path("bench/results.json")
+SIDE = 3072  # of the square product that stands for the machine's limit
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16"), "int8": ("avx512_vnni", "amx_int8")}
 
 
