@@ -52,10 +52,10 @@ def generator(*parts: object) -> "torch.Generator":
 
 
 def device() -> "torch.device":
-    """The accelerator if there is one (CAPFILT_DEVICE overrides), else the CPU."""
+    """The accelerator if there is one, else the CPU; the first of CAPFILT_DEVICE where that is set."""
     import torch
 
-    name = os.environ.get("CAPFILT_DEVICE")
+    name = os.environ.get("CAPFILT_DEVICE", "").partition(",")[0].strip()
     if not name:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -3,15 +3,15 @@
 import torch
 
 from capfilt.blocks.attention import Past, SelfAttention, mask_bias
-from capfilt.blocks.past import GrowingPast, RingPast
+from capfilt.blocks.past import FixedPast, GrowingPast
 
 
 def test_slots_that_begin_at_any_time_see_their_own_past_alone():
     block, span, slots = SelfAttention(8, 2), 5, 3
     texts = torch.randn(7, span, 8)
     whole = block(texts, mask_bias(torch.ones(7, span, dtype=torch.long), True, texts.dtype))
-    past, at, who, coming = RingPast(slots, span, texts.device), [3, 0, 4], [0, 1, 2], 3
-    past.length = torch.tensor(at)  # two slots are in the middle of texts that nobody looks at
+    past, at, who, coming = FixedPast(slots, span, texts.device), [3, 0, 4], [0, 1, 2], 3
+    past.said = torch.tensor(at)  # two slots are in the middle of texts that nobody looks at
     begun = {1}
     checked = 0
     while coming < 7:
@@ -34,7 +34,7 @@ def test_slots_that_begin_at_any_time_see_their_own_past_alone():
 def test_what_is_kept_goes_on_in_its_order():
     block, x = SelfAttention(8, 2), torch.randn(3, 4, 8)
     whole = block(x, mask_bias(torch.ones(3, 4, dtype=torch.long), True, x.dtype))
-    for past in (RingPast(3, 4, x.device), GrowingPast(3, x.device)):
+    for past in (FixedPast(3, 4, x.device), GrowingPast(3, x.device)):
         assert isinstance(past, Past)
         rows = torch.arange(3)
         for i in range(4):
@@ -47,7 +47,7 @@ def test_what_is_kept_goes_on_in_its_order():
 
 
 def test_a_slot_that_nobody_begins_anew_stays_at_its_last_position():
-    past = RingPast(1, 3, torch.device("cpu"))
+    past = FixedPast(1, 3, torch.device("cpu"))
     for _ in range(6):
         past.open(1, 1)
         past.close()

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +79,24 @@ def test_debug_shows_the_traceback_of_a_mistake(capfilt, below, monkeypatch):
     monkeypatch.setenv("CAPFILT_DEBUG", "1")
     with pytest.raises(errors.DataError):
         capfilt("bootstrap")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["models", "--json"], ["caption", "x.png"]], ids=" ".join)
+def test_when_nobody_reads_on_it_leaves_without_a_word(words, root):
+    """Buffered or not: what is left to write when Python ends must not be complained about either."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    mistake = words[0] == "caption"  # told on stderr, which is closed as well
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "capfilt", *words],
+            env={**environment, "PYTHONPATH": str(root / "src"), "CAPFILT_MODEL": ""},
+            stdout=writing,
+            stderr=writing if mistake else subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr or b"") == (141, b"")

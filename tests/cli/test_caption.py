@@ -13,6 +13,8 @@ import capfilt as package
 from capfilt.cli.caption import _growing
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
+from capfilt.predict import use
+from capfilt.predict.replicas import Replicas
 from capfilt.weights import store
 
 
@@ -106,8 +108,22 @@ def test_what_can_be_wrong(capfilt, given, tmp_path, monkeypatch):
         assert (code, out) == (number, "") and said in err and err.count("\n") == 1
 
 
+def test_devices_share_the_pictures_and_the_lines_stay(capfilt, given, wanted, monkeypatch):
+    model, folder = given
+    monkeypatch.setenv("CAPFILT_DEVICE", "cpu,cpu")
+    monkeypatch.setattr(use, "MANY", 2)
+    monkeypatch.setattr(use, "CHUNK", 1)
+    taken = []
+    monkeypatch.setattr(
+        Replicas, "_dealt", lambda self, jobs, dealt=Replicas._dealt: taken.append(self) or dealt(self, jobs)
+    )
+    code, out, err = capfilt("caption", str(folder), "--model", model, "--beams", "2")
+    assert (code, err, len(taken)) == (0, "", 1)
+    assert [line.split("\t")[1] for line in out.splitlines()] == wanted
+
+
 def test_calls_grow_and_lose_nothing():
     paths = [Path(str(i)) for i in range(1500)]
-    parts = list(_growing(paths))
+    parts = list(_growing(paths, 512))
     assert [path for part in parts for path in part] == paths
     assert [len(part) for part in parts] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 477]

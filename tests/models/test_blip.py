@@ -123,6 +123,16 @@ def test_twins_follow_and_the_queue_fills():
     assert model.twins.id_queue[:5].tolist() == [0, 1, 2, 3, -100]
 
 
+def test_heads_answer_in_full_precision_whatever_the_towers_run_in():
+    torch.manual_seed(0)
+    model, first = loud(Blip(TINY)), torch.randn(3, 32).bfloat16()
+    projected, judged = (first.float() @ head.weight.T + head.bias for head in (model.text_proj, model.match_head))
+    with torch.autocast("cpu", torch.bfloat16):
+        vec, logits = model.text_vec_of(first), model.match_logits_of(first)
+    torch.testing.assert_close(vec, projected / projected.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(logits, judged)
+
+
 def test_speaking_step_by_step_is_speaking_at_once():
     model, batch = loud(Blip(TINY)), a_batch(2)
     kv = model.text.project(model.vit(batch.pixels))

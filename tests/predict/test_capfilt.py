@@ -3,9 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,39 +11,14 @@ from torch import nn
 from capfilt.blocks.linear import Packed, Packed8
 from capfilt.errors import ConfigError
 from capfilt.inputs.tokenizer import TextTokenizer
-from capfilt.models.blip import PRESETS, Blip
+from capfilt.models.blip import Blip
 from capfilt.predict import feeding
 from capfilt.predict.capfilt import CapFilt, same
 from capfilt.predict.decode import BEAM, NUCLEUS, Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import ready
 
-TEXTS = ["a red cube", "a small blue ball on a green box", "two cones", "a box", "the ball behind a cone", "green"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> TextTokenizer:
-    return TextTokenizer.train(TEXTS, 64)
-
-
-def a_model(tokenizer: TextTokenizer, roles: tuple, seed: int = 0) -> Blip:
-    """Tiny, with weights so large that mixed-up rows show."""
-    model = Blip(dataclasses.replace(PRESETS["tiny"].with_words(tokenizer), roles=roles, queue=0))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.ndim:
-                p.normal_(0, 0.25, generator=generator)
-    return model
-
-
-def pictures(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-
-
-def ragged(counts: Sequence[int]) -> list[list[str]]:
-    words = iter(TEXTS * 5)
-    return [[next(words) for _ in range(count)] for count in counts]
+from .conftest import a_model, pictures, ragged
 
 
 def pair(tokenizer: TextTokenizer, shared: bool, batch: int = 256) -> CapFilt:

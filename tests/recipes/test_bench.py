@@ -1,5 +1,6 @@
 """`capfilt bench` with tiny models, one round a row: every row runs, and sides that do different work are found out."""
 
+import dataclasses
 import itertools
 import time
 from functools import partial
@@ -11,9 +12,10 @@ import torch
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
 from capfilt.recipes import bench as package
-from capfilt.recipes.bench import bench, measure, peers, rows, timing, work
+from capfilt.recipes.bench import ALL, bench, gpu, measure, peers, rows, timing, work
+from capfilt.recipes.bench.gpu import GPU
 from capfilt.recipes.bench.peers import Shelf
-from capfilt.recipes.bench.rows import ALL, ROWS
+from capfilt.recipes.bench.rows import ROWS
 from capfilt.recipes.bench.steps import step
 from capfilt.recipes.bench.timing import Spare
 from capfilt.recipes.bench.work import CannotRun, Row, Work, same_numbers
@@ -31,7 +33,7 @@ def shelf(tmp_path_factory) -> Shelf:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small products, no second tries, and every precision however slow it is here."""
-    monkeypatch.setattr(package, "SIDE", 64)
+    monkeypatch.setattr(package, "SIDE", {"cpu": 64})
     monkeypatch.setattr(timing, "busy_s", lambda: 0.0)
     monkeypatch.setattr(work, "INSTRUCTIONS", {})
 
@@ -67,6 +69,20 @@ def test_rows_of_models(name, shelf):
 def test_rows_of_steps(precision, shelf):
     row = one_round(Row(1.5, partial(step, preset="tiny", size=4, precision=precision)), shelf)
     assert row["pairs"] == 4 and row["peer"] == "the plain step"
+
+
+@pytest.mark.parametrize("name", [name for name in GPU if name.endswith("-384")])
+def test_rows_of_a_gpu(name, shelf, monkeypatch):
+    """With the CPU in its place, tiny models and a few images."""
+    with pytest.raises(CannotRun, match="needs a GPU"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        one_round(GPU[name], shelf)
+    monkeypatch.setattr(gpu, "accelerator", lambda: torch.device("cpu"))
+    build = GPU[name].build.keywords["build"]
+    few = partial(build, size=4, preset="tiny", px=32) if "step" in name else partial(build, images=4)
+    row = one_round(dataclasses.replace(GPU[name], build=partial(gpu.there, build=few, px=384)), shelf)
+    assert row["ratio"] > 0 and {"images_per_s", "pairs_per_s"} & set(row)
+    assert ("share_of_limit" in row) == ("encode" in name)
 
 
 @pytest.mark.parametrize("name", ["attention-fp32-16-keys", "linear-2-rows-into-3072"])

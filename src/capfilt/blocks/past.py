@@ -19,7 +19,7 @@ ROOM = 64  # keys an image at first; doubled when they are full
 
 
 class GrowingPast:
-    """A `Past` of B images, empty at first."""
+    """A `Past` of B images, empty at first. It holds no more than there is: least work where launching costs little."""
 
     def __init__(self, images: int, device: torch.device):
         self.images, self.length, self.used = images, 0, 0
@@ -74,28 +74,40 @@ class GrowingPast:
         self.values = [values[images] for values in self.values]
 
 
-class RingPast:
-    """A `Past` of B slots, one text each, that begin and end when they like.
+class FixedPast:
+    """A `Past` whose tensors stay where they are, so that a step can be recorded and played again (`predict.recorded`).
 
-    A step's new keys stand in one column of all slots. Columns go round; `sees` knows which hold a slot's own text.
-    span: most positions of a text.
+    A step's new keys stand in the same columns of all images; columns go round. For texts that search together it
+    takes a span of the start's positions and T for each that follows. As slots (T = 1), texts begin and end when they
+    like; span is then the most positions of one.
     """
 
-    def __init__(self, slots: int, span: int, device: torch.device):
-        self.images, self.span, self.column = slots, span, -1
-        self.length: Tensor = torch.zeros(slots, dtype=torch.long, device=device)
-        self.sees: Bool[Tensor, "b s"] = torch.zeros(slots, span, dtype=torch.bool, device=device)
-        self.bias: Float[Tensor, "b 1 1 s"] | None = None
+    def __init__(self, images: int, span: int, device: torch.device):
+        self.images, self.span, self.new = images, span, 0
+        self.said = torch.zeros(images, dtype=torch.long, device=device)
+        self.column = torch.zeros(1, dtype=torch.long, device=device)  # where the next key goes
+        self.columns = self.column
+        self.sees: Bool[Tensor, "b t s"] = torch.zeros(images, 1, span, dtype=torch.bool, device=device)
+        self.bias: Float[Tensor, "b 1 q s"] | None = None
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
+    @property
+    def length(self) -> Int[Tensor, "r"]:
+        """As `Past`, of each text."""
+        return self.said.repeat(self.sees.shape[1])
+
     def open(self, rows: int, length: int) -> None:
-        """As `Past`, for one text a slot and one position a step."""
-        assert rows == self.images and length == 1
-        self.column = (self.column + 1) % self.span
-        self.sees[:, self.column] = True
-        bias = torch.zeros(self.sees.shape, device=self.sees.device).masked_fill_(~self.sees, -math.inf)
-        self.bias = bias[:, None, None]
+        """As `Past`."""
+        device, self.new = self.sees.device, rows // self.images * length
+        self.columns = (self.column + torch.arange(self.new, device=device)) % self.span
+        among = torch.zeros(self.new, self.span, dtype=torch.bool, device=device)
+        among.scatter_(1, self.columns[:, None], True)
+        if length > 1:
+            among = among.cumsum(dim=0).bool()
+        allowed = self.sees.expand(-1, self.new, -1) | among
+        self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -math.inf)[:, None]
+        self._see(allowed[:, -1:] if length > 1 else allowed)
 
     def add(self, layer: int, keys: Heads, values: Heads) -> KeysValues:
         """As `Past`; they are written in place."""
@@ -103,21 +115,33 @@ class RingPast:
             b, h, _, d = keys.shape
             self.keys.append(keys.new_zeros(b, h, self.span, d))  # what is never seen must still be a number
             self.values.append(torch.zeros_like(self.keys[-1]))
-        self.keys[layer][:, :, self.column] = keys[:, :, 0]
-        self.values[layer][:, :, self.column] = values[:, :, 0]
+        self.keys[layer].index_copy_(2, self.columns, keys)
+        self.values[layer].index_copy_(2, self.columns, values)
         return self.keys[layer], self.values[layer]
 
     def close(self) -> None:
-        """As `Past`. A slot that nobody begins anew after `span` positions stays at the last."""
-        self.length = (self.length + 1).clamp(max=self.span - 1)
+        """As `Past`."""
+        self.column.add_(self.new).remainder_(self.span)
+        self.said.add_(self.new // self.sees.shape[1]).clamp_(max=self.span - 1)  # the last: no one begins a slot anew
+
+    def follow(self, rows: Int[Tensor, "r"]) -> None:
+        """As `GrowingPast`."""
+        parents = (rows.view(-1, self.images) // self.images).T[:, :, None]
+        self._see(self.sees.gather(1, parents.expand(-1, -1, self.span)))
 
     def begin(self, slots: Int[Tensor, "n"]) -> None:
         """These slots start with nothing said."""
-        self.length[slots] = 0
+        self.said[slots] = 0
         self.sees[slots] = False
 
-    def keep(self, slots: Int[Tensor, "n"]) -> None:
-        """Only these slots go on."""
-        self.images, self.length, self.sees = len(slots), self.length[slots], self.sees[slots]
-        self.keys = [keys[slots] for keys in self.keys]
-        self.values = [values[slots] for values in self.values]
+    def keep(self, images: Int[Tensor, "b"]) -> None:
+        """Only these images go on; they move."""
+        self.images, self.said, self.sees = len(images), self.said[images], self.sees[images]
+        self.keys = [keys[images] for keys in self.keys]
+        self.values = [values[images] for values in self.values]
+
+    def _see(self, sees: Tensor) -> None:
+        if sees.shape == self.sees.shape:
+            self.sees.copy_(sees)
+        else:  # the start's one text an image becomes several
+            self.sees = sees.contiguous()

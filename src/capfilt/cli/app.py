@@ -45,7 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "study": study.study,
 }
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143
 GO_ON = "run the same command again to go on"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
@@ -76,7 +76,7 @@ def _root(
     """Captions that fit their images: bootstrap a vision-language model from noisy image-text pairs.
 
     Exit codes: 0 done, 1 a check failed, 2 settings, 3 data, 4 weights, 5 disk, 6 folder in use,
-    130 interrupted, 143 terminated. CAPFILT_DEBUG=1 shows tracebacks.
+    130 interrupted, 141 nobody reads on, 143 terminated. CAPFILT_DEBUG=1 shows tracebacks.
     """
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
@@ -86,12 +86,27 @@ def main() -> NoReturn:
     """Runs the command line and leaves with its exit code.
 
     A mistake that `capfilt.errors` knows is told on one line; a bug keeps its traceback, for whoever has to mend it.
+    Where nobody reads what is written any more (`| head`), it leaves without a word, as the shell's own programs do.
     """
+    try:
+        _run()
+    except (BrokenPipeError, SystemExit) as left:
+        broken = left if isinstance(left, BrokenPipeError) else left.__context__  # typer and rich turn it into exit 1
+        if not isinstance(broken, BrokenPipeError):
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            os.dup2(nowhere, fd)
+        sys.exit(UNREAD)
+
+
+def _run() -> NoReturn:
     debug = os.environ.get("CAPFILT_DEBUG", "") not in ("", "0")
     warnings.showwarning = _note
     try:
         with sigterm_raises():
             code = app(prog_name="capfilt", standalone_mode=False)  # verbs return nothing, so only typer sets a code
+        sys.stdout.flush()  # not when Python ends, which could only complain
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Terminated:
@@ -134,5 +149,6 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _leave(line: str, code: int) -> NoReturn:
+    sys.stdout.flush()
     print("capfilt: " + " ".join(line.split()), file=sys.stderr)
     sys.exit(code)

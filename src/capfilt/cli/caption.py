@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from capfilt.abilities import Caption
 
-MOST = 512  # pictures in one call of the model
+MOST = 512  # pictures in one call of the model, for each of its devices
 MANY = 64  # pictures; for fewer it does not pay to try another engine
 
 
@@ -42,7 +42,8 @@ def caption(
 ) -> None:
     """Write captions of pictures, one a line, behind the picture's path where there are several.
 
-    A picture that cannot be used is told with its reason; having done the others, the verb leaves with 3.
+    A picture that cannot be used is told with its reason; having done the others, the verb leaves with 3. Several GPUs
+    share many pictures; CAPFILT_DEVICE=cuda:0 keeps to one, CAPFILT_DEVICE=cuda:0,cuda:2 to those.
     """
     from capfilt.errors import ConfigError, DataError
 
@@ -62,7 +63,7 @@ def caption(
         name: value for name, value in (("beams", beams), ("top_p", top_p)) if value is not None
     }
     alone, failed = len(paths) == 1, 0
-    for part in _growing(paths):
+    for part in _growing(paths, MOST * len(found.devices)):
         for path, written in zip(part, found.caption(part, n=n, prompt=prompt, **settings), strict=True):
             captions = written if n else [written]
             why = captions[0].error
@@ -87,12 +88,12 @@ def _pictures(given: Path) -> list[Path]:
     return found
 
 
-def _growing(paths: list[Path]) -> Iterator[list[Path]]:
-    """1, 2, 4, ... up to `MOST` at once: the first caption shows early, and long lists keep the machine busy."""
+def _growing(paths: list[Path], most: int) -> Iterator[list[Path]]:
+    """1, 2, 4, ... up to `most` at once: the first caption shows early, and long lists keep the machine busy."""
     at, size = 0, 1
     while at < len(paths):
         yield paths[at : at + size]
-        at, size = at + size, min(2 * size, MOST)
+        at, size = at + size, min(2 * size, most)
 
 
 def _tell(path: Path, captions: Sequence["Caption"], alone: bool, as_json: bool) -> None:

@@ -179,9 +179,12 @@ class Blip(nn.Module):
 
     def text_vec(self, ids: Int[Tensor, "b l"], mask: Int[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Texts that start with [CLS] → unit vectors."""
-        text = self.text.read(ids, mask, first_only=True)[:, 0]
-        with exact(text):
-            return F.normalize(self.text_proj(text.float()), dim=-1)
+        return self.text_vec_of(self.text.read(ids, mask, first_only=True)[:, 0])
+
+    def text_vec_of(self, first: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
+        """First states of texts that were read → unit vectors."""
+        with exact(first):
+            return F.normalize(self.text_proj(first.float()), dim=-1)
 
     def match_logits(
         self,
@@ -196,9 +199,12 @@ class Blip(nn.Module):
         marked: [ENC] takes the place of [CLS], as in training.
         """
         ids = with_first(ids, self.config.special.enc) if marked else ids
-        seen = self.text.look(ids, mask, own, far, first_only=True)[:, 0]
-        with exact(seen):
-            return self.match_head(seen.float())
+        return self.match_logits_of(self.text.look(ids, mask, own, far, first_only=True)[:, 0])
+
+    def match_logits_of(self, first: Float[Tensor, "r d"]) -> Float[Tensor, "r 2"]:
+        """First states of texts that looked at images → logits of (no match, match)."""
+        with exact(first):
+            return self.match_head(first.float())
 
     # ---- training -----------------------------------------------------------------------------------------------
 

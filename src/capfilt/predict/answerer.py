@@ -20,10 +20,10 @@ from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip_vqa import BlipVqa
 from capfilt.objectives.language import SmoothingRule, next_labels, text_losses
 from capfilt.predict import feeding
-from capfilt.predict.decode import Decoding, constraints, decode
+from capfilt.predict.decode import Decoding, constraints, decode, live
 from capfilt.predict.faithful import RIGHT, Faithful
 from capfilt.predict.feeding import Pixels, joined, see, still
-from capfilt.predict.predictor import BlipSpeech
+from capfilt.predict.predictor import BlipSpeech, frames_of
 
 ANSWERS = Decoding(method="beam", max_length=10, min_length=1, repetition_penalty=1.0)  # the original's `generate`
 SMOOTHING = 0.1
@@ -169,7 +169,7 @@ class Answerer:
         self, pixels: Pixels, rows: list[np.ndarray], owner: Int[np.ndarray, "q"]
     ) -> Iterator[tuple[np.ndarray, Heard]]:
         """(numbers of questions, what the decoder hears of them), every image encoded once."""
-        model, frames = self.model, pixels.shape[1] if pixels.ndim == 5 else 1
+        model, frames = self.model, frames_of(pixels)
         most = feeding.images_at_once(model.config.vit, model.config.text, self.batch, 1, frames)
         special = model.config.special
         nothing = np.array([special.cls, special.sep], np.int32)
@@ -200,10 +200,11 @@ class Answerer:
     def _generated(self, heard: Heard, count: int, decoding: Decoding) -> list[Answer]:
         special, model = self.model.config.special, self.model
         hidden = None if self.faithful.question_padding else heard.hidden
-        speech = BlipSpeech(model.answer, heard.kv, len(self.tokenizer), hidden)
+        words = constraints(decoding, self.tokenizer)
+        span = 1 + live(decoding, words) * decoding.room(1)
+        speech = BlipSpeech(model.answer, heard.kv, len(self.tokenizer), hidden, span)
         start = torch.full((count, 1), special.dec, device=self.device)
         answers = []
-        words = constraints(decoding, self.tokenizer)
         for said in decode(speech, start, decoding, special.sep, special.pad, None, words):
             sums = [math.fsum(s.logps) for s in said]
             named = [(self.tokenizer.decode(s.ids), math.exp(total)) for s, total in zip(said, sums, strict=True)]

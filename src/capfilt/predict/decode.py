@@ -68,6 +68,11 @@ def decode(
     return _write(speech, start, decoding, allowed, end, pad, uniforms)
 
 
+def live(decoding: Decoding, words: Constraints, n: int = 1) -> int:
+    """Texts of an image that are in the making at once. n: how many are drawn, where they are drawn."""
+    return decoding.beams * (1 + sum(map(len, words.required))) if decoding.method == "beam" else n
+
+
 def looks(device: torch.device) -> int:
     """Steps from one look at which texts have ended to the next."""
     return LOOKS.get(device.type, AFAR)

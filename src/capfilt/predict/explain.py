@@ -127,7 +127,7 @@ def _looked(
     first = special.cls if predictor.faithful.match_cls else special.enc
     ids = torch.cat((body.new_tensor([first]), body, body.new_tensor([special.sep])))[None]
     states, probabilities = laid_open(model.text, ids, torch.ones_like(ids), seen, layer)
-    logits = model.match_head(states[:, 0])
+    logits = model.match_logits_of(states[:, 0])
     (gradient,) = torch.autograd.grad(logits[0, 1], probabilities)
     heat = _heat(probabilities, gradient)[0, 1:-1]
     return heat, logits.softmax(dim=-1)[0, 1].item()

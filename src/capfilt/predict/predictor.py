@@ -1,4 +1,4 @@
-"""A trained Blip at work, numpy in and out: embed, match, re-rank, caption, judge a text's likelihood.
+"""A trained Blip at work, numpy in and out: embed, match, re-rank, caption.
 
 Wherever an image is asked for, a clip of F frames may stand: its vector is the mean over its frames, and a text looks
 at the tokens of all of them (BLIP, arXiv 2201.12086, §5.7). Where an image is asked for more than one thing, `see` it
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,15 +19,16 @@ from capfilt.abilities import Caption
 from capfilt.blocks.attention import Seen
 from capfilt.blocks.med import Med, Role
 from capfilt.blocks.packed_rows import pack
-from capfilt.blocks.past import GrowingPast
+from capfilt.blocks.past import FixedPast, GrowingPast
 from capfilt.errors import ConfigError
 from capfilt.inputs.texts import clean_caption
 from capfilt.inputs.tokenizer import TextTokenizer
-from capfilt.models.blip import Blip, exact
+from capfilt.models.blip import Blip
 from capfilt.predict import feeding
-from capfilt.predict.decode import NUCLEUS, Decoding, Said, constraints, decode
+from capfilt.predict.decode import NUCLEUS, Decoding, Said, constraints, decode, live
 from capfilt.predict.faithful import RIGHT, Faithful
 from capfilt.predict.feeding import Pixels, joined, parts, see, still, to_numpy
+from capfilt.predict.recorded import Recorded, records
 from capfilt.predict.stream import BlipRelay, each_once, stream, streams
 from capfilt.runtime import rng
 
@@ -42,7 +42,7 @@ class Predictor:
     batch:      text rows (or images) worked on at once; answers do not depend on it.
     max_length: longer texts are cut to so many ids, [CLS] and [SEP] included.
     prompt:     what every caption starts with, the model's own if None ("a picture of " in BLIP's COCO captioner). It
-                is given, not written: no part of the caption, its score or its likelihood.
+                is given, not written: no part of the caption or its score.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class Predictor:
         with still(self.model):
             for part in parts(len(rows), self.batch):
                 packed = pack([rows[i] for i in order[part]], [len(order[part])], self.device)
-                states = self.model.text.first_states(packed)
-                with exact(states):
-                    out[order[part]] = to_numpy(F.normalize(self.model.text_proj(states.float()), dim=-1))
+                out[order[part]] = to_numpy(self.model.text_vec_of(self.model.text.first_states(packed)))
         return out
 
     def see(self, pixels: Pixels) -> Tokens:
         """Image tokens (B, N, D), of clips (B, F, N, D), on the model's device."""
+        vit, size = self.model.config.vit, max(1, self.batch // frames_of(pixels))
         with still(self.model):
-            size = max(1, self.batch // frames_of(pixels))
-            return torch.cat([see(self.model.vit, self._tensor(pixels[part])) for part in parts(len(pixels), size)])
+            seen = [see(self.model.vit, self._tensor(pixels[part])) for part in parts(len(pixels), size)]
+            none = torch.zeros(0, *pixels.shape[1:-3], vit.tokens, vit.width, device=self.device)
+            return torch.cat(seen) if seen else none
 
     # ---- matching -----------------------------------------------------------------------------------------------
 
@@ -122,12 +122,7 @@ class Predictor:
 
     def encode_images(self, pixels: Pixels) -> Float[np.ndarray, "b n d"]:
         """Image tokens, float32, for `itm_logits`: encode once, ask many times."""
-        size, frames = self.model.config.vit, frames_of(pixels)
-        out = np.zeros((len(pixels), frames * size.tokens, size.width), np.float32)
-        with still(self.model):
-            for part in parts(len(pixels), max(1, self.batch // frames)):
-                out[part] = to_numpy(joined(see(self.model.vit, self._tensor(pixels[part]))))
-        return out
+        return to_numpy(joined(self.see(pixels)))
 
     def itm_logits(
         self,
@@ -191,14 +186,15 @@ class Predictor:
     def _batched(self, pixels: Pixels | Tokens, seeds: Sequence[int], decoding: Decoding, n: int) -> list[list[Said]]:
         special, room = self.model.config.special, decoding.room(len(self.start))
         words = constraints(decoding, self.tokenizer)
-        rows = decoding.beams * (1 + sum(map(len, words.required))) if decoding.method == "beam" else n
+        rows = live(decoding, words, n)
         said: list[list[Said]] = []
         for part in parts(len(pixels), self.images_at_once(rows, frames_of(pixels))):
             image = joined(self._seen(pixels, part))
             uniforms = self._uniforms(seeds[part], decoding, n)
             start = torch.tensor([self.start] * len(image), device=self.device)
             asked = rows * room * (ONE_IMAGE if len(image) == 1 else 1)
-            speech = BlipSpeech(self.model.text, self.model.text.seen(image, asked), len(self.tokenizer))
+            seen, span = self.model.text.seen(image, asked), len(self.start) + rows * room
+            speech = BlipSpeech(self.model.text, seen, len(self.tokenizer), span=span)
             said += decode(speech, start, decoding, special.sep, special.pad, uniforms, words)
         return said
 
@@ -222,34 +218,6 @@ class Predictor:
         room = decoding.room(len(self.start))
         drawn = [rng("caption", seed, *([text] if text else [])).random(room) for text in range(n) for seed in seeds]
         return torch.from_numpy(np.stack(drawn)).to(self.device)
-
-    def log_likelihood(self, pixels: Pixels, texts: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
-        """For image b and each of its texts: (sum of the log-probabilities of its ids, their number), end included."""
-        self.need("speak")
-        feeding.check_texts(texts, len(pixels))
-        bodies, owner = self._encode(texts)
-        start = np.array(self.start, np.int32)
-        longest = self.model.config.text.positions + 1  # the last id is only predicted
-        rows = [np.concatenate((start, body[1:]))[:longest] for body in bodies]
-        found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-        with still(self.model):
-            for images, blocks in self._plan(rows, owner, len(pixels), frames_of(pixels)):
-                seen = self.model.text.project(joined(see(self.model.vit, self._tensor(pixels[images]))))
-                for slots in blocks:
-                    ids, mask = self._padded([rows[i] if i >= 0 else start for i in slots])
-                    states = self.model.text.speak(ids[:, :-1], mask[:, :-1], seen)
-                    labels = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
-                    labels[:, : len(start) - 1] = -100
-                    counted = labels >= 0
-                    logits = self.model.text.word_logits(states[counted])[:, : len(self.tokenizer)].float()
-                    logps = torch.zeros(labels.shape, device=self.device)
-                    logps[counted] = -F.cross_entropy(logits, labels[counted], reduction="none")
-                    sums = zip(logps.sum(dim=1).tolist(), counted.sum(dim=1).tolist(), strict=True)
-                    for i, pair in zip(slots.tolist(), sums, strict=True):
-                        if i >= 0:
-                            found[i] = pair
-        pairs = iter(found)
-        return [[next(pairs) for _ in ts] for ts in texts]
 
     # ---- rows and images ----------------------------------------------------------------------------------------
 
@@ -278,9 +246,8 @@ class Predictor:
         for slots in blocks:
             mine = slots.reshape(-1, len(image)).T
             at, counts = mine[mine >= 0], (mine >= 0).sum(axis=1).tolist()
-            states = model.text.first_states(pack([rows[i] for i in at], counts, self.device, mark), seen)
-            with exact(states):
-                yield at, model.match_head(states.float())
+            packed = pack([rows[i] for i in at], counts, self.device, mark)
+            yield at, model.match_logits_of(model.text.first_states(packed, seen))
 
     def images_at_once(self, texts: int, frames: int = 1) -> int:
         """How many images go together when each has so many texts."""
@@ -289,9 +256,6 @@ class Predictor:
     def _seen(self, pixels: Pixels | Tokens, at: slice | np.ndarray) -> Tensor:
         """The tokens of some of the images."""
         return pixels[at] if isinstance(pixels, Tensor) else see(self.model.vit, self._tensor(pixels[at]))
-
-    def _padded(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        return feeding.padded(self.tokenizer, rows, self.device)
 
     def _tensor(self, pixels: np.ndarray) -> Tensor:
         return feeding.as_tensor(pixels, self.model.config.vit.px, self.device)
@@ -311,15 +275,34 @@ class BlipSpeech:
 
     words:  how many ids may be said; a word table can be longer than its vocabulary. None for all.
     hidden: (B, 1, 1, N), -inf where `seen` is padding; None where nothing is.
+    span:   most keys an image gets, the start's and one for each word of each of its texts. Where it is known, steps on
+            a GPU are recorded.
     """
 
-    def __init__(self, text: Med, seen: Sequence[Seen], words: int | None = None, hidden: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        text: Med,
+        seen: Sequence[Seen],
+        words: int | None = None,
+        hidden: Tensor | None = None,
+        span: int | None = None,
+    ) -> None:
         self.text, self.seen, self.words, self.hidden = text, seen, words, hidden
         first = seen[0] if isinstance(seen[0], Tensor) else seen[0][0]
-        self.past = GrowingPast(len(first), first.device)
+        self.past: FixedPast | GrowingPast
+        self.recorded: Recorded | None = None
+        if span is not None and records(first.device):
+            self.past, self.recorded = FixedPast(len(first), span, first.device), Recorded()
+        else:
+            self.past = GrowingPast(len(first), first.device)
 
     def hear(self, ids: Int[Tensor, "r l"]) -> Float[Tensor, "r v"]:
         """Logits of the next word after adding ids to every row."""
+        if self.recorded is not None and ids.shape[1] == 1:
+            return self.recorded(self._step, ids)
+        return self._step(ids)
+
+    def _step(self, ids: Tensor) -> Tensor:
         states = self.text.speak_on(ids, self.seen, self.past, self.hidden)
         return self.text.word_logits(states[:, -1])[:, : self.words].float()
 
@@ -329,6 +312,8 @@ class BlipSpeech:
 
     def keep(self, images: Int[Tensor, "b"]) -> None:
         """Only these images go on."""
+        if self.recorded is not None:
+            self.recorded.forget()
         self.past.keep(images)
         self.seen = each_once(self.seen, lambda seen: seen[images])
         self.hidden = None if self.hidden is None else self.hidden[images]

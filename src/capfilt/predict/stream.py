@@ -16,8 +16,9 @@ from torch import Tensor
 
 from capfilt.blocks.attention import Seen
 from capfilt.blocks.med import Med
-from capfilt.blocks.past import RingPast
+from capfilt.blocks.past import FixedPast
 from capfilt.predict.decode import chosen, looks
+from capfilt.predict.recorded import Recorded
 from capfilt.predict.sampling import penalised
 from capfilt.predict.speech import Decoding, Said, said
 
@@ -148,13 +149,17 @@ class BlipRelay:
 
     def __init__(self, text: Med, images: Iterator[Tensor], slots: int, span: int, queries: int, words: int) -> None:
         self.text, self.images, self.slots, self.queries, self.words = text, images, slots, queries, words
-        self.past = RingPast(slots, span, text.words.weight.device)
+        self.past = FixedPast(slots, span, text.words.weight.device)
         self.held: list[Seen] = []  # what the slots look at
         self.next: list[Seen] = []  # the same of images that are encoded and wait
         self.used = self.ready = 0  # of these images
+        self.step = Recorded()
 
     def hear(self, ids: Int[Tensor, "s 1"]) -> Float[Tensor, "s v"]:
         """As `Relay`."""
+        return self.step(self._step, ids)
+
+    def _step(self, ids: Tensor) -> Tensor:
         states = self.text.speak_on(ids, self.held, self.past)
         return self.text.word_logits(states[:, -1])[:, : self.words].float()
 
@@ -174,6 +179,7 @@ class BlipRelay:
 
     def keep(self, slots: Int[Tensor, "k"]) -> None:
         """As `Relay`."""
+        self.step.forget()
         self.past.keep(slots)
         self.held = each_once(self.held, lambda seen: seen[slots])
 

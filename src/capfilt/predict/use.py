@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,18 +31,21 @@ from capfilt.models.blip_visdial import BlipVisdial
 from capfilt.models.blip_vqa import BlipVqa
 from capfilt.predict.answerer import ANSWERS, Answerer, K
 from capfilt.predict.choose import choose
+from capfilt.predict.cut import tell_cut
 from capfilt.predict.faithful import Faithful
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import choose as choose_precision
-from capfilt.predict.ready import ready
+from capfilt.predict.ready import engine_of, ready
 from capfilt.predict.reasoner import Dialogist, Reasoner
-from capfilt.runtime import calm_allocator, derive, device, fit_threads
+from capfilt.predict.replicas import Job, Opening, Replicas, everywhere
+from capfilt.runtime import calm_allocator, derive, fit_threads
 from capfilt.weights.checkpoint import Origin, open_checkpoint
 from capfilt.weights.store import FileLayout, save_as
 
 T = TypeVar("T")
 FOR_CLIPS = ("caption", "match", "embed", "ask")
 CHUNK = 64  # images that a model works on while the next ones are read
+MANY = 256  # images; for fewer, processes on other devices take longer to start than they save
 
 
 def load(
@@ -62,6 +65,10 @@ def load(
     CAPFILT_ENGINE names the engine of the vision tower: `torch`, `openvino` (an extra), or `auto`, the default, which
     takes OpenVINO if it is installed and faster, and some seconds to find out.
 
+    Where there are several GPUs, lists of 256 images and more are dealt to all of them, to a process each, started
+    when first needed; all else is done by the first. CAPFILT_DEVICE names one (`cuda:0`), or those to use
+    (`cuda:0,cuda:2`).
+
     Args:
         name: what exists on disk or looks like a path never touches the network.
         revision: branch, tag or commit of a hub id.
@@ -76,14 +83,20 @@ def load(
 
     Raises:
         WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary.
-        ConfigError: a setting or switch that does not exist.
+        ConfigError: a setting, switch or device that does not exist.
     """
     calm_allocator()
     fit_threads()
-    found = open_checkpoint(name, revision=revision, offline=offline, vocab=vocab, px=px, sets=sets)
-    model, origin = found.model.to(device()), found.origin
-    engine = os.environ.get("CAPFILT_ENGINE", "auto")
-    return Model(model, found.tokenizer, Faithful.of(faithful), origin, reading, precision, engine, mapped=True)
+    devices = everywhere()
+    how: dict[str, Any] = {"revision": revision, "vocab": vocab, "px": px, "sets": sets}
+    found = open_checkpoint(name, offline=offline, **how)
+    model, engine = found.model.to(devices[0]), os.environ.get("CAPFILT_ENGINE", "auto")
+    made = Model(model, found.tokenizer, Faithful.of(faithful), found.origin, reading, precision, engine, mapped=True)
+    if len(devices) > 1:  # the others take what this one chose, and what it has downloaded
+        settled = precision if made.at_work is model else made.precision.precision
+        opening = Opening(name, {**how, "offline": True}, settled, engine_of(made.at_work))
+        made.replicas = Replicas(opening, devices)
+    return made
 
 
 class Model:
@@ -109,6 +122,7 @@ class Model:
         self.precision = choose_precision(model, precision)
         self.at_work = ready(model, precision, engine, mapped)
         self.faithful, self.reading = faithful or Faithful(), reading or Reading()
+        self.replicas: Replicas | None = None  # for long lists, where `load` found several devices
 
     @property
     def abilities(self) -> tuple[str, ...]:
@@ -125,7 +139,12 @@ class Model:
 
     def __repr__(self) -> str:
         where = f" from {self.origin.where}" if self.origin else ""
-        return f"<capfilt.Model{where}: {', '.join(self.abilities)}; {self.px} px>"
+        return f"<capfilt.Model{where}: {', '.join(self.abilities)}; {self.px} px; {', '.join(self.devices)}>"
+
+    @property
+    def devices(self) -> list[str]:
+        """Where it works: long lists on all of them, all else on the first."""
+        return self.replicas.devices if self.replicas else [str(next(self.model.parameters()).device)]
 
     # ---- captions -----------------------------------------------------------------------------------------------
 
@@ -147,15 +166,12 @@ class Model:
         """
         self._need("caption")
         decoding = choose(settings, n)
-        predictor = Predictor(self.at_work, self.tokenizer, prompt=prompt)
 
-        def work(pixels: np.ndarray, _: list[int]) -> list[list[Caption]]:
-            return predictor.captions(pixels, [_seed(seed, p) for p in pixels], decoding, 1 if n is None else n)
+        def work(pixels: np.ndarray, _: list[int]) -> Job:
+            these = pixels, [_seed(seed, p) for p in pixels], decoding, 1 if n is None else n
+            return Job(Predictor, Predictor.captions, these, {"prompt": prompt})
 
-        def lost(_: int, error: str) -> list[Caption]:
-            return [Caption("", math.nan, error=error)] * (n or 1)
-
-        found = self._each(_listed(images), work, lost)
+        found = self._each(_listed(images), work, lambda _, error: [Caption("", math.nan, error=error)] * (n or 1))
         return _like(images, found if n is not None else [captions[0] for captions in found])
 
     # ---- texts and images compared ------------------------------------------------------------------------------
@@ -179,13 +195,14 @@ class Model:
             raise ConfigError(
                 f"match: {len(pictures)} images and {len(asked)} texts are no pairs; every=True compares all with all"
             )
-        predictor = Predictor(self.at_work, self.tokenizer, faithful=self.faithful)
-        self._tell_cut((t for ts in asked for t in ts), clean_caption, predictor.max_length)
+        max_length = Predictor(self.at_work, self.tokenizer).max_length
+        tell_cut(self.tokenizer, (t for ts in asked for t in ts), clean_caption, max_length)
 
-        def work(pixels: np.ndarray, at: list[int]) -> list[list[Match]]:
-            return [[Match(*pair) for pair in of] for of in predictor.match(pixels, [asked[i] for i in at])]
+        def work(pixels: np.ndarray, at: list[int]) -> Job:
+            return Job(Predictor, Predictor.match, (pixels, [asked[i] for i in at]), {"faithful": self.faithful})
 
-        found = self._each(pictures, work, lambda i, error: [Match(math.nan, math.nan, error)] * len(asked[i]))
+        told = self._each(pictures, work, lambda i, error: [(math.nan, math.nan, error)] * len(asked[i]))
+        found = [[Match(*values) for values in of] for of in told]
         if every:
             return found
         alone = isinstance(texts, str) if one else all(isinstance(t, str) for t in texts)
@@ -195,14 +212,13 @@ class Model:
     def embed_images(self, images: Picture | Sequence[Picture]) -> Float[np.ndarray, "b e"]:
         """Unit vectors, float32, a row an image; NaN, and a warning, for an image that cannot be used."""
         self._need("embed")
-        predictor = Predictor(self.at_work, self.tokenizer)
         width, failed = self.model.config.embed, list[str]()
 
         def lost(_: int, error: str) -> np.ndarray:
             failed.append(error)
             return np.full(width, np.nan, np.float32)
 
-        found = self._each(_listed(images), lambda pixels, _: list(predictor.embed_images(pixels)), lost)
+        found = self._each(_listed(images), lambda x, _: Job(Predictor, Predictor.embed_images, (x,), {}), lost)
         if failed:
             warnings.warn(f"{len(failed)} images have no vector; the first: {failed[0]}", stacklevel=2)
         return np.stack(found) if found else np.zeros((0, width), np.float32)
@@ -212,7 +228,7 @@ class Model:
         self._need("embed")
         predictor = Predictor(self.at_work, self.tokenizer)
         listed = [texts] if isinstance(texts, str) else list(texts)
-        self._tell_cut(listed, clean_caption, predictor.max_length)
+        tell_cut(self.tokenizer, listed, clean_caption, predictor.max_length)
         return predictor.embed_texts(listed)
 
     # ---- questions and statements -------------------------------------------------------------------------------
@@ -238,19 +254,17 @@ class Model:
         if len(given) != len(pictures):
             raise ConfigError(f"ask: {len(pictures)} images and {len(given)} questions; give each image its own")
         asked = [[q] if isinstance(q, str) else list(q) for q in given]
-        answerer = Answerer(self.at_work, self.tokenizer, faithful=self.faithful)
-        self._tell_cut((q for qs in asked for q in qs), clean_question, answerer.max_length)
+        max_length = Answerer(self.at_work, self.tokenizer).max_length
+        tell_cut(self.tokenizer, (q for qs in asked for q in qs), clean_question, max_length)
         if candidates is not None and settings:
             raise ConfigError(f"ask: {', '.join(settings)} decide how answers are generated; these are chosen")
         decoding = choose(settings, None, ANSWERS)
 
-        def work(pixels: np.ndarray, at: list[int]) -> list[list[Answer]]:
-            return answerer.ask(pixels, [asked[i] for i in at], candidates, k, decoding)
+        def work(pixels: np.ndarray, at: list[int]) -> Job:
+            these = pixels, [asked[i] for i in at], candidates, k, decoding
+            return Job(Answerer, Answerer.ask, these, {"faithful": self.faithful})
 
-        def lost(i: int, error: str) -> list[Answer]:
-            return [Answer("", math.nan, math.nan, error=error)] * len(asked[i])
-
-        found = self._each(pictures, work, lost)
+        found = self._each(pictures, work, lambda i, why: [Answer("", math.nan, math.nan, error=why)] * len(asked[i]))
         answers = [of[0] if isinstance(g, str) else of for g, of in zip(given, found, strict=True)]
         return answers[0] if one else answers
 
@@ -265,7 +279,7 @@ class Model:
                 f"judge: {len(told)} statements, {len(left)} first images, {len(right)} second ones; one of each a row"
             )
         reasoner = Reasoner(self.at_work, self.tokenizer, faithful=self.faithful)
-        self._tell_cut(told, clean_statement, self.model.config.text.positions)
+        tell_cut(self.tokenizer, told, clean_statement, self.model.config.text.positions)
         found: list[Verdict] = []
         sides = self._look(left, clips=False), self._look(right, clips=False)
         for start in range(0, len(told), CHUNK):
@@ -298,7 +312,7 @@ class Model:
             return Answer("", math.nan, math.nan, error=pixels)
         said = [part for turn in history for part in turn]
         dialogues = [[*said, question, option] for option in options]
-        self._tell_cut([caption, question, *said, *options], clean_caption, self.model.config.text.positions)
+        tell_cut(self.tokenizer, [caption, question, *said, *options], clean_caption, self.model.config.text.positions)
         kept = (
             dialogue_ids(self.tokenizer, dialogues[0], self.model.config.text.positions) == self.tokenizer.sep_id
         ).sum()
@@ -328,19 +342,26 @@ class Model:
     def _each(
         self,
         images: Sequence[Picture],
-        work: Callable[[np.ndarray, list[int]], list[T]],
+        work: Callable[[np.ndarray, list[int]], Job],
         failed: Callable[[int, str], T],
     ) -> list[T]:
         """One result an image: `work` on the pixels and numbers of those that can be used, `failed` for the rest."""
-        out: list[T] = []
-        with contextlib.closing(self._look(images)) as looked:
+        why: list[str | None] = []
+
+        def jobs() -> Iterator[Job]:
             for start in range(0, len(images), CHUNK):
                 seen = list(islice(looked, CHUNK))
-                pixels = [x for x in seen if isinstance(x, np.ndarray)]
-                good = [start + i for i, x in enumerate(seen) if isinstance(x, np.ndarray)]
-                done = iter(work(np.stack(pixels), good) if good else [])
-                out += [failed(start + i, x) if isinstance(x, str) else next(done) for i, x in enumerate(seen)]
-        return out
+                why.extend(x if isinstance(x, str) else None for x in seen)
+                good = [i for i, x in enumerate(seen) if isinstance(x, np.ndarray)]
+                if good:
+                    yield work(np.stack([seen[i] for i in good]), [start + i for i in good])
+
+        with contextlib.closing(self._look(images)) as looked:
+            if self.replicas and len(images) >= MANY:
+                done = iter(self.replicas.answers(jobs()))
+            else:
+                done = iter([x for job in jobs() for x in job.on(self.at_work, self.tokenizer)])
+        return [next(done) if error is None else failed(i, error) for i, error in enumerate(why)]
 
     def _look(self, images: Sequence[Picture], clips: bool = True) -> Generator[np.ndarray | str, None, None]:
         """Pixels of each image, or why it cannot be used; the next ones are read while the caller works on these."""
@@ -365,19 +386,6 @@ class Model:
     def _squashed(self, pixels: np.ndarray) -> np.ndarray:
         shown = torch.from_numpy(pixels).to(next(self.model.parameters()).device)
         return squash(shown, self.px).cpu().numpy()
-
-    def _tell_cut(self, texts: Iterable[str], clean: Callable[..., str], limit: int) -> None:
-        """A warning where texts are longer than the model reads."""
-        whole = [clean(text, 10**6) for text in texts]
-        kept = [clean(text) for text in whole]
-        lengths = [len(row) for row in self.tokenizer.encode(kept, 10**6)]
-        cut = [w for w, k, n in zip(whole, kept, lengths, strict=True) if n > limit or w.count(" ") > k.count(" ")]
-        if cut:
-            warnings.warn(
-                f"{len(cut)} of {len(whole)} texts are longer than the model reads ({limit} ids); what is beyond is "
-                f"left out. The first begins {cut[0][:40]!r}",
-                stacklevel=3,
-            )
 
 
 def _listed(images: Any) -> list[Picture]:

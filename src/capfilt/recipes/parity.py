@@ -42,6 +42,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {  # what differs from the classes
         "text_config": {**TINY, "encoder_hidden_size": 32, "vocab_size": 122, "bos_token_id": 120},
     },
     "base": {"vision_config": {}, "text_config": {"num_attention_heads": 12}},
+    "base-224": {"vision_config": {"image_size": 224}, "text_config": {"num_attention_heads": 12}},
 }
 # Random weights like to repeat one word; a penalty makes captions of many. Both libraries have it.
 GREEDY = Decoding(method="greedy", max_length=12, min_length=0, repetition_penalty=2.0)

@@ -41,7 +41,7 @@ def plain_losses(
         text_m = F.normalize(twins.text_proj(twins.text.read(batch.ids, batch.mask)[:, 0]), dim=-1)
         images = torch.cat((image_m, twins.image_queue.clone()))
         texts = torch.cat((text_m, twins.text_queue.clone()))
-        right = positives_on_diagonal(len(batch), len(images))
+        right = positives_on_diagonal(len(batch), len(images), device=images.device)
         targets = soft_targets(image_m @ texts.T / t, right, alpha), soft_targets(text_m @ images.T / t, right, alpha)
     itc = contrastive(image_vec @ texts.T / t, text_vec @ images.T / t, *targets)
 
@@ -53,7 +53,7 @@ def plain_losses(
     right_states = model.text.look(asking, batch.mask, model.text.project(image))[:, 0]
     ids, mask = torch.cat((asking, wrong_ids)), torch.cat((batch.mask, wrong_mask))
     wrong_states = model.text.look(ids, mask, model.text.project(torch.cat((wrong_image, image))))[:, 0]
-    labels = torch.cat((torch.ones(len(batch)), torch.zeros(2 * len(batch)))).long()
+    labels = torch.cat((torch.ones(len(batch)), torch.zeros(2 * len(batch)))).long().to(image.device)
     itm = F.cross_entropy(model.match_head(torch.cat((right_states, wrong_states))), labels)
 
     saying = batch.ids.clone()
@@ -61,7 +61,7 @@ def plain_losses(
     logits = model.text.word_logits(model.text.speak(saying, batch.mask, model.text.project(image)))[:, :-1]
     lm = next_token(logits.flatten(0, 1), next_labels(batch.ids, batch.mask).flatten(), objective.smoothing)
     with torch.no_grad():
-        slots = (twins.pointer + torch.arange(len(batch))) % len(twins.image_queue)
+        slots = (twins.pointer + torch.arange(len(batch), device=image.device)) % len(twins.image_queue)
         twins.image_queue[slots], twins.text_queue[slots] = image_m.float(), text_m.float()
         twins.pointer.copy_((twins.pointer + len(batch)) % len(twins.image_queue))
     return {"itc": itc, "itm": itm, "lm": lm}

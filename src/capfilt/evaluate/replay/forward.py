@@ -62,7 +62,7 @@ def retrieval_itm(case: Case, rule: SmoothingRule) -> Outputs:
             "out.image_feat": image_vec,
             "out.text_feat": text_vec,
             "out.sim": image_vec @ text_vec.T,
-            "out.itm_cls": model.match_head(model.text.look(ids, mask, kv)[:, 0]),  # this class leaves [CLS] in place
+            "out.itm_cls": model.match_logits(ids, mask, kv, marked=False),  # this class leaves [CLS] in place
             "out.multimodal_states_enc": model.text.look(enc, mask, kv),
             "out.itm_enc": model.match_logits(ids, mask, kv),
             "out.itm_enc_matrix": _match_matrix(model, ids, mask, image),

@@ -71,7 +71,7 @@ def itm(case: Case, rule: SmoothingRule) -> Outputs:
         seen = model.text.project(image)
         found |= {
             f"{name}.image_embeds": image,
-            f"{name}.itm_cls": model.match_head(model.text.look(ids, mask, seen)[:, 0]),
+            f"{name}.itm_cls": model.match_logits(ids, mask, seen, marked=False),
             f"{name}.itm_enc": model.match_logits(ids, mask, seen),
             f"{name}.sim": model.image_vec(image) @ model.text_vec(ids, mask).T,
         }

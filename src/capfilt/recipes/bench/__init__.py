@@ -13,18 +13,19 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
+from capfilt.recipes.bench.gpu import GPU
+from capfilt.recipes.bench.kernels import EXTRA
 from capfilt.recipes.bench.peers import Shelf
-from capfilt.recipes.bench.rows import ALL, ROWS
-from capfilt.recipes.bench.timing import Spare, by_turns, ratio, rounds_for
-from capfilt.recipes.bench.work import DTYPES, RESULTS, SIDE, CannotRun, Row, need
+from capfilt.recipes.bench.rows import ROWS
+from capfilt.recipes.bench.timing import Spare, Timed, by_turns, ratio, rounds_for
+from capfilt.recipes.bench.work import CPU, DTYPES, RESULTS, SIDE, CannotRun, Row, Work, need, waited
 from capfilt.runtime import machine, matmul_speed, square
 
+TABLE = {**ROWS, **GPU}
+ALL = {**TABLE, **EXTRA}
 SPARE_S = 180  # for doing disturbed rounds again
-CPU = torch.device("cpu")
 
 
 def bench(
@@ -46,13 +47,13 @@ def bench(
     unknown = sorted(set(names) - set(ALL))
     if unknown:
         raise ConfigError(f"bench: no row {', '.join(unknown)}; there are {', '.join(ALL)}")
-    chosen = names or list(ALL if every else ROWS)
+    chosen = names or list(ALL if every else TABLE)
     results = _begun(out)
     spare = Spare(SPARE_S)
     for precision in DTYPES:
         try:
             need(precision)
-            results["limits"][precision] = round(matmul_speed(CPU, DTYPES[precision], SIDE) / 1e9, 1)
+            results["limits"][precision] = round(matmul_speed(CPU, DTYPES[precision], SIDE["cpu"]) / 1e9, 1)
         except CannotRun as error:
             print(f"limit of {precision}: {error}", flush=True)
     with TemporaryDirectory() as folder:
@@ -85,12 +86,13 @@ def measure(name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare)
     count = rounds or rounds_for(time.perf_counter() - began)
     calls, flop = {"ours": work.ours, **work.peers}, 0.0
     if row.share is not None and work.flop is not None:
-        calls["limit"], flop = square(CPU, DTYPES[work.precision], SIDE)
+        product, flop = square(work.device, DTYPES[work.precision], SIDE[work.device.type])
+        calls["limit"] = waited(product, work.device)
     timed = by_turns(name, calls, count, spare)
     peer = min(work.peers, key=lambda peer: median(timed.seconds[peer]))
     if len(work.peers) > 1:
         found[peer] |= {"peers_s": {each: round(median(timed.seconds[each]), 4) for each in work.peers}}
-    measured = {**ratio(timed, peer), "goal": row.goal, "peer": peer, **work.notes, **found[peer]}
+    measured = {**ratio(timed, peer), **_rate(work, timed), "goal": row.goal, "peer": peer, **work.notes, **found[peer]}
     if flop and work.flop is not None:
         shares = [
             (work.flop / ours) / (flop / limit)
@@ -98,6 +100,12 @@ def measure(name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare)
         ]
         measured |= {"share_of_limit": round(median(shares), 3), "goal_of_share": row.share}
     return measured
+
+
+def _rate(work: Work, timed: Timed) -> dict[str, float]:
+    """Images or pairs a second of ours, by the median of the rounds."""
+    seconds = median(timed.seconds["ours"])
+    return {f"{what}_per_s": round(work.notes[what] / seconds, 2) for what in ("images", "pairs") if what in work.notes}
 
 
 def _begun(out: Path) -> dict[str, Any]:

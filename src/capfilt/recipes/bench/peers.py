@@ -17,7 +17,7 @@ from capfilt.models.blip import Blip
 from capfilt.predict.openvino_tower import signal_stack_kept
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import ready
-from capfilt.recipes.bench.work import CannotRun, need
+from capfilt.recipes.bench.work import CPU, CannotRun, need
 from capfilt.recipes.parity import CLASSES, Kind, peer
 from capfilt.weights.checkpoint import open_checkpoint
 
@@ -29,21 +29,22 @@ HUSHED = 0.1  # what a speaker's random layers add to a word is made so much sma
 class Shelf:
     """Captioner and filter of both sides at any precision, made when first asked for; the last few stay in memory.
 
-    folder: takes the checkpoints. size: of `recipes.parity.SIZES`.
+    folder: takes the checkpoints. size: of `recipes.parity.SIZES`. device: where both work.
     """
 
-    def __init__(self, folder: Path, size: str = "base"):
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, size: str = "base", device: torch.device = CPU):
+        self.folder, self.size, self.device = folder, size, device
         self._kept: dict[tuple[str, Kind, str, str], Any] = {}
 
     def ours(self, kind: Kind, precision: str, engine: str = "torch") -> Predictor:
         """As `capfilt.load` makes them; `auto` may take OpenVINO. Raises CannotRun where the precision is emulated."""
-        need(precision)
+        if self.device.type == "cpu":
+            need(precision)
 
         def make() -> Predictor:
             opened = open_checkpoint(self.checkpoint(kind))
-            model = cast(Blip, opened.model)  # of these kinds
-            return Predictor(ready(model.eval(), precision, engine, mapped=True), opened.tokenizer, prompt="")
+            model = cast(Blip, opened.model).eval().to(self.device)  # of these kinds
+            return Predictor(ready(model, precision, engine, mapped=True), opened.tokenizer, prompt="")
 
         return self._get(("ours", kind, precision, engine), make)
 
@@ -53,7 +54,7 @@ class Shelf:
         def make() -> nn.Module:
             import transformers
 
-            model = getattr(transformers, CLASSES[kind]).from_pretrained(self.checkpoint(kind)).eval()
+            model = getattr(transformers, CLASSES[kind]).from_pretrained(self.checkpoint(kind)).eval().to(self.device)
             return model.to(torch.bfloat16) if precision == "bf16" else model
 
         return self._get(("theirs", kind, precision, ""), make)
@@ -88,16 +89,27 @@ def transformers_name() -> str:
 
 
 @torch.inference_mode()
-def their_captions(model: Any, pixels: Tensor, beams: int) -> list[list[int]]:
-    """The ids behind the start, greedy or by beam search."""
-    rows = model.generate(
-        pixel_values=pixels,
-        num_beams=beams,
-        do_sample=False,
-        min_new_tokens=WRITTEN,
-        max_new_tokens=WRITTEN,
-    )
+def their_captions(model: Any, pixels: Tensor, how: str) -> list[list[int]]:
+    """The ids behind the start, `greedy`, by `beam3` or as drawn by `nucleus`."""
+    asked: dict[str, dict[str, Any]] = {
+        "greedy": {"do_sample": False},
+        "beam3": {"do_sample": False, "num_beams": 3},
+        "nucleus": {"do_sample": True, "top_p": 0.9, "top_k": 50},
+    }
+    rows = model.generate(pixel_values=pixels, min_new_tokens=WRITTEN, max_new_tokens=WRITTEN, **asked[how])
     return rows[:, 1:].tolist()
+
+
+@torch.inference_mode()
+def their_matches(model: Any, ids: Tensor, seen: Tensor) -> Tensor:
+    """Match logits (P, 2) of texts (P, L), each with the tokens (P, N, D) of its image."""
+    states = model.text_encoder(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        encoder_hidden_states=seen,
+        encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
+    )
+    return model.itm_head(states.last_hidden_state[:, 0]).float().cpu()
 
 
 @torch.inference_mode()

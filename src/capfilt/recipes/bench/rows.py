@@ -5,7 +5,7 @@ their tensors ready-made.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ from capfilt.predict.capfilt import CapFilt
 from capfilt.predict.decode import Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import engine_of
-from capfilt.recipes.bench.kernels import EXTRA
 from capfilt.recipes.bench.peers import (
     WRITTEN,
     Shelf,
     engines,
     their_capfilt,
     their_captions,
+    their_matches,
     transformers_name,
 )
 from capfilt.recipes.bench.steps import step
-from capfilt.recipes.bench.work import Row, Work, same_numbers
+from capfilt.recipes.bench.work import Row, Work, same_numbers, waited
 from capfilt.recipes.parity import Kind
 from capfilt.runtime import rng
 from capfilt.train.speed import vit_macs
@@ -42,8 +42,8 @@ def encode(shelf: Shelf, precision: str, images: int, peer_precision: str | None
     """Image tokens, against `transformers` (in the same precision unless told)."""
     ours = shelf.ours("match", precision)
     theirs = shelf.theirs("match", peer_precision or precision)
-    pixels = _pixels(ours, images)
-    tensor = normalize(pixels).to(theirs.dtype)
+    pixels = noise(ours, images)
+    tensor = normalize(pixels).to(shelf.device, theirs.dtype)
 
     @torch.inference_mode()
     def peer() -> torch.Tensor:
@@ -55,31 +55,32 @@ def encode(shelf: Shelf, precision: str, images: int, peer_precision: str | None
 def encode_best(shelf: Shelf, precision: str, images: int) -> Work:
     """Image tokens by the engine that `auto` takes, against the faster of OpenVINO and onnxruntime."""
     ours = shelf.ours("match", precision, "auto")
-    pixels = _pixels(ours, images)
+    pixels = noise(ours, images)
     plain = open_checkpoint(shelf.checkpoint("match")).model.eval()
     peers, left_out = engines(plain.vit, normalize(pixels), precision, shelf.folder)
     return _encode(ours, pixels, precision, peers, {"left_out": left_out, "engine": engine_of(ours.model)})
 
 
 def _encode(ours: Predictor, pixels: np.ndarray, precision: str, peers: dict[str, Any], notes: dict[str, Any]) -> Work:
+    where = ours.device
     return Work(
-        lambda: torch.from_numpy(ours.encode_images(pixels)),
-        peers,
+        waited(lambda: ours.see(pixels), where),
+        {name: waited(peer, where) for name, peer in peers.items()},
         same_numbers(MOST[precision]),
         {"images": len(pixels), **notes},
         2.0 * vit_macs(ours.model.config.vit, False) * len(pixels),
         precision,
+        where,
     )
 
 
-def caption(shelf: Shelf, precision: str, images: int, beams: int) -> Work:
-    """Pixels to captions of 20 ids, greedy or by beam search."""
+def caption(shelf: Shelf, precision: str, images: int, how: Literal["greedy", "beam3", "nucleus"]) -> Work:
+    """Pixels to captions of 20 ids, which are the same on both sides unless they are drawn."""
     ours, theirs = shelf.ours("caption", precision), shelf.theirs("caption", precision)
-    pixels = _pixels(ours, images)
-    tensor = normalize(pixels).to(theirs.dtype)
+    pixels = noise(ours, images)
+    tensor = normalize(pixels).to(shelf.device, theirs.dtype)
     decoding = Decoding(
-        method="greedy" if beams == 1 else "beam",
-        beams=beams,
+        method="beam" if how == "beam3" else how,
         max_length=WRITTEN,
         min_length=WRITTEN,
         count_prompt=False,
@@ -91,13 +92,13 @@ def caption(shelf: Shelf, precision: str, images: int, beams: int) -> Work:
         _as_long(mine, other)
         same = sum(a == b for a, b in zip(mine, other, strict=True))
         # One in eight may differ: between words that tie to the last digit the order of a sum decides.
-        if precision == "fp32" and images - same > images // 8:
+        if how != "nucleus" and precision == "fp32" and images - same > images // 8:
             raise CheckFailed(f"{images - same} of {images} captions are not the peer's, which they must be in fp32")
         return {"same_captions": same, "different_ids": len({i for row in mine for i in row})}
 
     return Work(
         lambda: [list(c.tokens) for c in ours.caption(pixels, range(images), decoding)],
-        {transformers_name(): partial(their_captions, theirs, tensor, beams)},
+        {transformers_name(): partial(their_captions, theirs, tensor, how)},
         check,
         {"images": images},
     )
@@ -106,26 +107,14 @@ def caption(shelf: Shelf, precision: str, images: int, beams: int) -> Work:
 def match(shelf: Shelf, precision: str, images: int, texts: int) -> Work:
     """The match logit of every image with every text, image features given."""
     ours, theirs = shelf.ours("match", precision), shelf.theirs("match", precision)
-    words = _texts(texts)
-    features = ours.encode_images(_pixels(ours, images))
+    words = texts_of_words(texts)
+    features = ours.encode_images(noise(ours, images))
     image, text = (x.flatten() for x in np.mgrid[:images, :texts])
-    seen = torch.from_numpy(features)[image].to(theirs.dtype)
-    ids = _asking(ours, words)[text]
-    ones = torch.ones_like(ids)
-
-    @torch.inference_mode()
-    def peer() -> torch.Tensor:
-        states = theirs.text_encoder(
-            input_ids=ids,
-            attention_mask=ones,
-            encoder_hidden_states=seen,
-            encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long),
-        )
-        return theirs.itm_head(states.last_hidden_state[:, 0])[:, 1]
-
+    seen = torch.from_numpy(features)[image].to(shelf.device, theirs.dtype)
+    ids = asking(ours, words)[text].to(shelf.device)
     return Work(
         lambda: torch.from_numpy(ours.itm_logits(features, image, text, words)),
-        {transformers_name(): peer},
+        {transformers_name(): lambda: their_matches(theirs, ids, seen)[:, 1]},
         same_numbers(MOST[precision]),
         {"pairs": len(ids)},
     )
@@ -135,9 +124,9 @@ def capfilt(shelf: Shelf, precision: str, images: int = 8, peer_precision: str |
     """A caption of 20 ids drawn for each image by one model; it and a web text judged by another."""
     captioner, judge = (shelf.ours(kind, precision) for kind in CAPFILT)
     writer, reader = (shelf.theirs(kind, peer_precision or precision) for kind in CAPFILT)
-    pixels, web = _pixels(captioner, images), _texts(images)
+    pixels, web = noise(captioner, images), texts_of_words(images)
     tensor = normalize(pixels).to(writer.dtype)
-    ids, end = _asking(judge, web), judge.model.config.special.sep
+    ids, end = asking(judge, web), judge.model.config.special.sep
     decoding = Decoding(max_length=WRITTEN, min_length=WRITTEN, count_prompt=False)
     both = CapFilt(captioner, judge)
 
@@ -162,20 +151,20 @@ def _as_long(mine: list[list[int]], other: list[list[int]]) -> None:
         raise CheckFailed(f"captions of {sorted(lengths)} ids; both sides must write {WRITTEN}")
 
 
-def _pixels(ours: Predictor, images: int) -> np.ndarray:
+def noise(ours: Predictor, images: int) -> np.ndarray:
     """Noise under a colour of each image's own."""
     px, random = ours.model.config.vit.px, rng("bench", "pixels")
     colours = random.integers(0, 192, (images, 1, 1, 3))
     return (colours + random.integers(0, 64, (images, px, px, 3))).astype(np.uint8)
 
 
-def _texts(count: int) -> list[str]:
+def texts_of_words(count: int) -> list[str]:
     """Texts of 16 ids, in the words of `recipes.parity`."""
     random = rng("bench", "texts")
     return [" ".join(f"word{i}" for i in random.integers(104, 120, TEXT - 2)) for _ in range(count)]
 
 
-def _asking(ours: Predictor, texts: list[str]) -> torch.Tensor:
+def asking(ours: Predictor, texts: list[str]) -> torch.Tensor:
     """Their ids (B, L), as the filter is asked."""
     ids = torch.from_numpy(np.stack(ours.tokenizer.encode(texts, 100))).long()
     if ids.shape[1] != TEXT:
@@ -194,14 +183,14 @@ ROWS: dict[str, Row] = {
     "encode-bf16-b1-best": Row(1.0, partial(encode_best, precision="bf16", images=1)),
     "encode-bf16-b8-best": Row(1.0, partial(encode_best, precision="bf16", images=8)),
     "encode-int8-b8": Row(4.5, partial(encode, precision="int8", images=8, peer_precision="fp32")),
-    "greedy-fp32-b1": Row(1.7, partial(caption, precision="fp32", images=1, beams=1)),
-    "greedy-fp32-b8": Row(1.9, partial(caption, precision="fp32", images=8, beams=1)),
-    "beam3-fp32-b1": Row(2.9, partial(caption, precision="fp32", images=1, beams=3)),
-    "beam3-fp32-b8": Row(2.6, partial(caption, precision="fp32", images=8, beams=3)),
-    "greedy-bf16-b1": Row(1.6, partial(caption, precision="bf16", images=1, beams=1)),
-    "greedy-bf16-b8": Row(1.9, partial(caption, precision="bf16", images=8, beams=1)),
-    "beam3-bf16-b1": Row(2.2, partial(caption, precision="bf16", images=1, beams=3)),
-    "beam3-bf16-b8": Row(2.6, partial(caption, precision="bf16", images=8, beams=3)),
+    "greedy-fp32-b1": Row(1.7, partial(caption, precision="fp32", images=1, how="greedy")),
+    "greedy-fp32-b8": Row(1.9, partial(caption, precision="fp32", images=8, how="greedy")),
+    "beam3-fp32-b1": Row(2.9, partial(caption, precision="fp32", images=1, how="beam3")),
+    "beam3-fp32-b8": Row(2.6, partial(caption, precision="fp32", images=8, how="beam3")),
+    "greedy-bf16-b1": Row(1.6, partial(caption, precision="bf16", images=1, how="greedy")),
+    "greedy-bf16-b8": Row(1.9, partial(caption, precision="bf16", images=8, how="greedy")),
+    "beam3-bf16-b1": Row(2.2, partial(caption, precision="bf16", images=1, how="beam3")),
+    "beam3-bf16-b8": Row(2.6, partial(caption, precision="bf16", images=8, how="beam3")),
     "match-1x16-fp32": Row(6.5, partial(match, precision="fp32", images=1, texts=16)),
     "match-16x1-fp32": Row(3.6, partial(match, precision="fp32", images=16, texts=1)),
     "match-1x16-bf16": Row(5.0, partial(match, precision="bf16", images=1, texts=16)),
@@ -214,4 +203,3 @@ ROWS: dict[str, Row] = {
     "step-base-bf16": Row(1.5, partial(step, preset="base", size=4, precision="bf16")),
     "step-demo-fp32": Row(1.7, partial(step, preset="demo", size=64, precision="fp32")),
 }
-ALL = {**ROWS, **EXTRA}

@@ -15,7 +15,7 @@ from capfilt.models.blip import PRESETS, Blip, BlipConfig, Objective
 from capfilt.objectives.matching import draw
 from capfilt.pair import Batch
 from capfilt.ranks import Ranks
-from capfilt.recipes.bench.work import Work, need
+from capfilt.recipes.bench.work import CPU, Work, need, waited
 from capfilt.recipes.plain_step import padded, plain_losses
 from capfilt.runtime import generator
 
@@ -26,13 +26,15 @@ LENGTHS = (8, 16)  # text lengths, uniform; web captions average 12 tokens
 Losses = dict[str, torch.Tensor]
 
 
-def step(shelf: "Shelf", preset: str, size: int, precision: str) -> Work:
-    """Forward, backward and update of `size` pairs, against the plain step."""
-    need(precision)
-    config = _config(preset)
-    batch, objective = _batch(config, size), Objective()
-    ours, plain = _Trainer(config, precision), _Trainer(config, precision)
-    uniform = torch.rand(2, size, generator=generator("bench"))
+def step(shelf: "Shelf", preset: str, size: int, precision: str, px: int | None = None) -> Work:
+    """Forward, backward and update of `size` pairs, against the plain step. px: other than the preset's."""
+    where = shelf.device
+    if where.type == "cpu":
+        need(precision)
+    config = _config(preset, px)
+    batch, objective = _batch(config, size).to(where), Objective()
+    ours, plain = _Trainer(config, precision, where), _Trainer(config, precision, where)
+    uniform = torch.rand(2, size, generator=generator("bench")).to(where)
     drawn, fixed = _drawn(config, batch, objective, uniform), padded(batch)
 
     def plain_step() -> Losses:
@@ -40,8 +42,8 @@ def step(shelf: "Shelf", preset: str, size: int, precision: str) -> Work:
             return plain.step(partial(plain_losses, plain.model, fixed, objective, 0.4, drawn))
 
     return Work(
-        lambda: ours.step(partial(ours.model.losses, batch, objective, 0.4, uniform)),
-        {"the plain step": plain_step},
+        waited(lambda: ours.step(partial(ours.model.losses, batch, objective, 0.4, uniform)), where),
+        {"the plain step": waited(plain_step, where)},
         partial(_same_losses, 1e-3 if precision == "fp32" else 5e-2),
         {"pairs": size},
     )
@@ -91,12 +93,12 @@ def _same_losses(most: float, ours: Losses, peer: Losses) -> dict[str, Any]:
 
 
 class _Trainer:
-    def __init__(self, config: BlipConfig, precision: str):
+    def __init__(self, config: BlipConfig, precision: str, device: torch.device = CPU):
         torch.manual_seed(0)
-        self.model = Blip(config).init_weights().train()
+        self.model = Blip(config).init_weights().train().to(device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(parameters, 1e-5, fused=True)
-        self.autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+        self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
     def step(self, losses: Callable[[], Mapping[str, torch.Tensor]]) -> Losses:
         """Forward, backward, update."""
@@ -108,8 +110,10 @@ class _Trainer:
         return {k: v.detach() for k, v in found.items()}
 
 
-def _config(preset: str) -> BlipConfig:
+def _config(preset: str, px: int | None = None) -> BlipConfig:
     config = PRESETS[preset]
+    if px is not None:
+        config = dataclasses.replace(config, vit=dataclasses.replace(config.vit, px=px))
     text = dataclasses.replace(config.text, dropout=0.0)
     return dataclasses.replace(config, text=text, queue=min(config.queue, 2048))
 
@@ -126,7 +130,7 @@ def _batch(config: BlipConfig, size: int, below: int = LENGTHS[1]) -> Batch:
 
 def _drawn(config: BlipConfig, batch: Batch, objective: Objective, uniform: torch.Tensor):
     torch.manual_seed(0)
-    model = Blip(config).init_weights()
+    model = Blip(config).init_weights().to(uniform.device)
     with torch.no_grad():
         compared = model.compare(batch, model.vit(batch.pixels), objective)
         odds = model.negative_odds(compared, batch, objective, Ranks())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -13,10 +13,12 @@ from capfilt.runtime import machine
 if TYPE_CHECKING:
     from capfilt.recipes.bench.peers import Shelf
 
+CPU = torch.device("cpu")
 RESULTS = Path("bench/results.json")
-SIDE = 3072  # of the square product that stands for the machine's limit
+SIDE = {"cpu": 3072, "cuda": 8192}  # of the square product that stands for the limit
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16"), "int8": ("avx512_vnni", "amx_int8")}
+T = TypeVar("T")
 
 
 class CannotRun(ConfigError):
@@ -30,7 +32,7 @@ class Work:
     peers: name and version → what does the same; of several the fastest counts.
     check: (result of ours, of a peer) → what is worth noting of their difference; CheckFailed if it is not the same.
     notes: what else the row says.
-    flop:  floating-point operations of one call, where the share of the machine's limit at `precision` is told.
+    flop:  floating-point operations of one call, where the share of the limit of `device` at `precision` is told.
     """
 
     ours: Callable[[], Any]
@@ -39,6 +41,7 @@ class Work:
     notes: dict[str, Any] = field(default_factory=dict)
     flop: float | None = None
     precision: str = "fp32"
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ def need(precision: str) -> None:
     wanted = INSTRUCTIONS.get(precision)
     if wanted and not set(wanted) & set(machine()["isa"]):
         raise CannotRun(f"this CPU has no {precision} instructions ({' or '.join(wanted)})")
+
+
+def waited(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
+    """The same work, not done before the device is."""
+
+    def whole() -> T:
+        found = work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return found
+
+    return whole
 
 
 def same_numbers(most: float) -> Callable[[torch.Tensor, torch.Tensor], dict[str, Any]]:
