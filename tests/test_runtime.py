@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from capfilt import runtime
-from capfilt.runtime import allocator, calm_allocator, fit_threads, matmul_gain, matmul_speed, square, usable_cores
+from capfilt.runtime import (
+    allocator,
+    calm_allocator,
+    device,
+    fit_threads,
+    matmul_gain,
+    matmul_speed,
+    square,
+    usable_cores,
+)
 
 
 def groups(root, own: str, files: dict[str, str]):
@@ -58,7 +67,7 @@ def test_threads_come_down_to_the_cores_once(monkeypatch, threads, named, left):
     fit_threads.cache_clear()
     try:
         torch.set_num_threads(threads)
-        fit_threads()
+        device()
         assert torch.get_num_threads() == left
         torch.set_num_threads(5)
         fit_threads()
@@ -69,9 +78,10 @@ def test_threads_come_down_to_the_cores_once(monkeypatch, threads, named, left):
 
 FAULTS = """
 import resource, sys, numpy
-from capfilt.runtime import allocator, calm_allocator
+from capfilt.runtime import allocator, calm_allocator, device
 if sys.argv[1] == "calm":
-    assert calm_allocator() and calm_allocator()
+    device()
+    assert calm_allocator()
 for _ in range(40):
     if _ == 20:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

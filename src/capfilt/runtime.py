@@ -52,9 +52,15 @@ def generator(*parts: object) -> "torch.Generator":
 
 
 def device() -> "torch.device":
-    """The accelerator if there is one, else the CPU; the first of CAPFILT_DEVICE where that is set."""
+    """The accelerator if there is one, else the CPU; the first of CAPFILT_DEVICE where that is set.
+
+    What learns or answers asks here before it begins, so threads and allocator are seen to (`calm_allocator`,
+    `fit_threads`).
+    """
     import torch
 
+    calm_allocator()
+    fit_threads()
     name = os.environ.get("CAPFILT_DEVICE", "").partition(",")[0].strip()
     if not name:
         name = "cuda" if torch.cuda.is_available() else "cpu"

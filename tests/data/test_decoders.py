@@ -182,9 +182,9 @@ def test_pictures_for_the_device_stay_as_large_as_they_are():
 
 
 def test_processes_are_started_where_there_is_enough_to_do(monkeypatch):
-    monkeypatch.setattr(room, "cores", lambda: 4)
+    monkeypatch.setattr(room, "usable_cores", lambda: 4)
     assert [Reading().processes(n) for n in (1, 63, 64, 10**6)] == [0, 0, 4, 4]
-    monkeypatch.setattr(room, "cores", lambda: 32)
+    monkeypatch.setattr(room, "usable_cores", lambda: 32)
     assert Reading().processes(200) == 12 and Reading(workers=3).processes(1) == 3
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from capfilt.data.table import Batches, NearMisses, PairTable, Tokens, Unmatched
+from capfilt.data.table import Batches, Feeding, NearMisses, PairTable, Tokens, Unmatched
 from capfilt.errors import DataError
 from capfilt.inputs.tokenizer import TextTokenizer
 
@@ -27,14 +27,14 @@ def table() -> PairTable:
 
 
 def test_every_row_once_an_epoch_and_another_order_the_next(tokenizer):
-    batches = Batches(table(), tokenizer, 3, seed=1, px=8)
+    batches = Batches(table(), tokenizer, Feeding(3, seed=1, px=8))
     epochs = [torch.cat([batches[step].image_id for step in steps]).tolist() for steps in ((0, 1, 2), (3, 4, 5))]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(9))
     assert epochs[0] != epochs[1]
 
 
 def test_a_batch_may_cross_the_end_of_an_epoch(tokenizer):
-    batches = Batches(table(), tokenizer, 4, seed=1, px=8)
+    batches = Batches(table(), tokenizer, Feeding(4, seed=1, px=8))
     ids = torch.cat([batches[step].image_id for step in range(9)])
     assert np.bincount(ids.numpy()).tolist() == [4] * 9
 
@@ -42,7 +42,7 @@ def test_a_batch_may_cross_the_end_of_an_epoch(tokenizer):
 def test_two_ranks_see_the_joint_batch(tokenizer):
     texts = [[f"{t}{' box' * (i % 3)}"] for i, t in enumerate(TEXTS)]
     wrong = Unmatched(pool=0.3, near=0.3, texts=("red box",))
-    batches = Batches(PairTable.of(pictures(9), texts), tokenizer, 4, seed=1, px=8, unmatched=wrong)
+    batches = Batches(PairTable.of(pictures(9), texts), tokenizer, Feeding(4, seed=1, px=8), unmatched=wrong)
     differ = False
     for step in range(9):
         batches.rank, batches.world = 0, 1
@@ -59,7 +59,7 @@ def test_two_ranks_see_the_joint_batch(tokenizer):
 
 
 def test_loaders_in_processes_of_their_own_get_the_same_batches(tokenizer):
-    batches = Batches(table(), tokenizer, 4, seed=1, px=8)
+    batches = Batches(table(), tokenizer, Feeding(4, seed=1, px=8))
     first = batches[2]
     sent = pickle.loads(pickle.dumps(batches))
     assert torch.equal(sent[2].image_id, first.image_id) and torch.equal(sent[2].ids, first.ids)
@@ -107,7 +107,9 @@ def test_near_misses_change_one_word_for_one_that_fits(tokenizer):
 
 
 def test_unmatched_rows_come_in_their_shares(tokenizer):
-    batches = Batches(table(), tokenizer, 8, seed=3, px=8, unmatched=Unmatched(pool=0.5, near=0.25, texts=("red box",)))
+    batches = Batches(
+        table(), tokenizer, Feeding(8, seed=3, px=8), unmatched=Unmatched(pool=0.5, near=0.25, texts=("red box",))
+    )
     pool_row = batches.pool.row(0)
     seen = {"pool": 0, "near": 0, "none": 0}
     for step in range(100):
@@ -122,7 +124,7 @@ def test_unmatched_rows_come_in_their_shares(tokenizer):
 
 def test_a_rows_own_text_is_no_unmatched_one(tokenizer):
     pool = Unmatched(pool=1.0, texts=("A red ball!", "a blue box"))
-    batches = Batches(table(), tokenizer, 9, seed=3, px=8, unmatched=pool)
+    batches = Batches(table(), tokenizer, Feeding(9, seed=3, px=8), unmatched=pool)
     own, given = tokenizer.encode(["a red ball"])[0].tolist(), {True: set(), False: set()}
     for step in range(20):
         batch = batches[step]
@@ -135,8 +137,8 @@ def test_what_cannot_be_trained_on_says_so(tokenizer):
     with pytest.raises(DataError, match="no pair to learn from"):
         PairTable.of(pictures(2), [[], []])
     with pytest.raises(DataError, match="batch=1: contrast and matching need at least 2"):
-        Batches(table(), tokenizer, 1, seed=0, px=8)
+        Batches(table(), tokenizer, Feeding(1, seed=0, px=8))
 
 
 def test_pictures_of_another_size_are_brought_to_the_models(tokenizer):
-    assert Batches(table(), tokenizer, 2, seed=0, px=4)[0].pixels.shape == (2, 3, 4, 4)
+    assert Batches(table(), tokenizer, Feeding(2, seed=0, px=4))[0].pixels.shape == (2, 3, 4, 4)

@@ -10,6 +10,7 @@ import torch
 
 from capfilt.data.annotations import Asked, Dialog, Round, Stated
 from capfilt.data.pictures import Album
+from capfilt.data.table import Feeding
 from capfilt.data.task_batches import (
     DialogueBatches,
     DialogueTable,
@@ -70,13 +71,20 @@ def dialogues() -> DialogueTable:
     return DialogueTable.of(dialogs, album())
 
 
-def made(kind: str, tokenizer: TextTokenizer, **changes):
-    settings = {"size": 4, "seed": 3, "px": 8, **changes}
+def made(
+    kind: str,
+    tokenizer: TextTokenizer,
+    size: int = 4,
+    seed: int = 3,
+    augmentation: AugmentConfig | None = None,
+    **settings,
+):
+    feeding = Feeding(size, seed, 8, augmentation)
     if kind == "questions":
-        return QuestionBatches(questions(), tokenizer, **settings)
+        return QuestionBatches(questions(), tokenizer, feeding, **settings)
     if kind == "statements":
-        return StatementBatches(statements(), tokenizer, **settings)
-    return DialogueBatches(dialogues(), tokenizer, **settings)
+        return StatementBatches(statements(), tokenizer, feeding, **settings)
+    return DialogueBatches(dialogues(), tokenizer, feeding, **settings)
 
 
 KINDS = ("questions", "statements", "dialogues")
@@ -167,7 +175,9 @@ def test_a_statement_about_one_picture_never_turns(tokenizer):
     table = statements()
     alone = dataclasses.replace(table, second=table.first)
     for step in range(6):
-        straight, drawn = (StatementBatches(alone, tokenizer, 4, 0, 8, swap=swap)[step] for swap in (False, True))
+        straight, drawn = (
+            StatementBatches(alone, tokenizer, Feeding(4, 0, 8), swap=swap)[step] for swap in (False, True)
+        )
         assert torch.equal(straight.ids, drawn.ids)
 
 
@@ -176,7 +186,7 @@ def test_both_pictures_of_a_statement_have_views_of_their_own(tokenizer):
     noise = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     twice = np.zeros(5, np.int64)
     same = StatementTable(noise, twice, twice, table.sentences, table.labels)
-    first, second = StatementBatches(same, tokenizer, 4, 0, 8, AugmentConfig(crop_min=0.2))[0].pixels
+    first, second = StatementBatches(same, tokenizer, Feeding(4, 0, 8, AugmentConfig(crop_min=0.2)))[0].pixels
     assert (first != second).flatten(1).any(dim=1).all()
 
 

@@ -111,10 +111,12 @@ def test_files_that_are_no_clip(tmp_path):
 
 def test_a_file_cut_behind_its_header_is_not_taken_for_a_short_clip(tmp_path):
     whole = clip_of(tmp_path / "clip.mp4", 12, movflags="faststart").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) - 600])
-    with pytest.raises(ImageError, match=r"frames of the 12 that its header tells") as caught:
-        frames(tmp_path / "cut.mp4", 4, 32)
-    assert caught.value.reason == "truncated"
+    header = whole.index(b"mdat") + 4
+    for left in (header, (header + len(whole)) // 2):  # none of its frames, some of them
+        (tmp_path / "cut.mp4").write_bytes(whole[:left])
+        with pytest.raises(ImageError, match=r"frames of the 12 that its header tells") as caught:
+            frames(tmp_path / "cut.mp4", 4, 32)
+        assert caught.value.reason == "truncated"
 
 
 def test_sound_alone_is_no_clip(tmp_path):

@@ -22,21 +22,22 @@ def _stay(monkeypatch):
 
 def test_rows_are_written_beside_what_was_there(monkeypatch, tmp_path, capsys):
     row = {"ours_s": 1.0, "peer_s": 1.9, "ratio": 1.9, "low": 1.8, "high": 2.0, "rounds": 2}
-    monkeypatch.setattr(scaling, "ROWS", {"a": (1.8, lambda rounds: row), "b": (1.6, lambda rounds: row)})
+    rows = {"a": (1.8, "image", "one core", lambda rounds: row), "b": (1.6, "pair", "one process", lambda rounds: row)}
+    monkeypatch.setattr(scaling, "ROWS", rows)
     out = tmp_path / "results.json"
     write_json(out, {"machine": machine(), "rows": {"of": "others"}})
     scaling.scaling(["a"], out, 2)
     assert read_json(out) == {
         "machine": machine(),
         "rows": {"of": "others"},
-        "scaling": {"a": {**row, "goal": 1.8}},
+        "scaling": {"a": {**row, "goal": 1.8, "each": "image", "peer": "one core"}},
     }
-    assert capsys.readouterr().out == "a: 1.90x (1.80 to 2.00, goal 1.8)\n"
+    assert capsys.readouterr().out == "a: 1.90x (1.80 to 2.00, goal 1.8) one core: 1 s against 1.9 s for each image\n"
     scaling.scaling([], out, 2)
     assert set(read_json(out)["scaling"]) == {"a", "b"}
     write_json(out, {"machine": "another", "rows": {}})
     scaling.scaling(["b"], out, 2)
-    assert set(read_json(out)) == {"machine", "scaling"}
+    assert set(read_json(out)) == {"machine", "scaling"} and "written anew" in capsys.readouterr().out
 
 
 def test_unknown_rows_and_single_cores_are_refused(monkeypatch, tmp_path):
@@ -73,5 +74,5 @@ def test_rows_are_all_made(monkeypatch):
     original = scaling.in_shards
     monkeypatch.setattr(scaling, "in_shards", lambda *given: made.append(original(*given)) or made[-1])
     row = scaling.many_rows(2, few=5, many=20)
-    assert [len(rows) for rows in made] == [5, 5, 5, 20] and all(rows[0]["text"] for rows in made)
+    assert [len(rows) for rows in made] == [5, 5, 5, 20, 5, 5] and all(rows[0]["text"] for rows in made)
     assert row["rows"] == [5, 20] and json.loads(json.dumps(row)) == row

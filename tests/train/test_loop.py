@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from capfilt.data.table import Batches, PairTable
+from capfilt.data.table import Batches, Feeding, PairTable
 from capfilt.errors import ConfigError, StorageError, WeightsError
 from capfilt.files import read_jsonl
 from capfilt.inputs.tokenizer import TextTokenizer
@@ -32,7 +32,7 @@ QUICK = TrainConfig(steps=6, batch=4, schedule=Schedule(rate=1e-3, warmup=2), lo
 def setting(dropout: float = 0.1, size: int = 4):
     tokenizer = TextTokenizer.train(TEXTS, 50)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-    batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, size, seed=0, px=32)
+    batches = Batches(PairTable.of(pixels, [[t] for t in TEXTS]), tokenizer, Feeding(size, seed=0, px=32))
     tiny = PRESETS["tiny"]
     config = dataclasses.replace(tiny, text=dataclasses.replace(tiny.text, dropout=dropout)).with_words(tokenizer)
     torch.manual_seed(0)

@@ -26,7 +26,7 @@ from capfilt.clean.decide import Rule, bar, counts, decide, joint_score
 from capfilt.clean.shards import Rows, in_shards, to_do
 from capfilt.config import from_dict, to_dict
 from capfilt.data.collection import Collection, from_source, from_world
-from capfilt.data.table import Batches, PairTable, Unmatched
+from capfilt.data.table import Batches, Feeding, PairTable, Unmatched
 from capfilt.data.world import World
 from capfilt.errors import ConfigError, DataError
 from capfilt.evaluate.model import at_px, evaluate
@@ -241,16 +241,9 @@ class Cycle:
         stage: str,
         unmatched: Unmatched | None = None,
     ) -> None:
-        batches = Batches(
-            table,
-            self.tokenizer,
-            training.batch,
-            derive(self.config.seed, training.seed, stage.partition("/")[0]),
-            self.config.model.vit.px,
-            self.config.max_length,
-            self.config.augmentation,
-            unmatched,
-        )
+        config, seed = self.config, derive(self.config.seed, training.seed, stage.partition("/")[0])
+        feeding = Feeding(training.batch, seed, config.model.vit.px, config.augmentation)
+        batches = Batches(table, self.tokenizer, feeding, config.max_length, unmatched)
         done = fit(blip, batches, objective, training, self.out / stage, stage.replace("/", ": "), self.ranks)
         self.note(stage, seconds=done["seconds"], rows=len(table))
 

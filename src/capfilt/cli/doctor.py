@@ -22,10 +22,7 @@ def doctor(
     id that --model names.
     """
     from capfilt.recipes import doctor as recipe
-    from capfilt.runtime import calm_allocator, fit_threads
 
-    calm_allocator()
-    fit_threads()
     found: dict[str, Any] = {"findings": [dataclasses.asdict(finding) for finding in recipe.findings()]}
     if not as_json:
         for row in found["findings"]:

@@ -32,6 +32,7 @@ from PIL import Image
 import capfilt
 from capfilt.errors import ConfigError, ImageError
 from capfilt.inputs.images import decode, inspect, to_pixels, upright
+from capfilt.runtime import usable_cores
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 COMMAND = (sys.executable, "-m", __name__)
@@ -70,7 +71,7 @@ class Reading:
         """How many to start for so many images."""
         if self.workers is not None:
             return self.workers
-        return 0 if images < MANY or self.resize == "device" else min(cores(), images // WORTH_A_WORKER)
+        return 0 if images < MANY or self.resize == "device" else min(usable_cores(), images // WORTH_A_WORKER)
 
 
 class Decoded(NamedTuple):
@@ -81,11 +82,6 @@ class Decoded(NamedTuple):
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def read(image: Picture, px: int, scaled: bool = False, as_stored: bool = False, as_large: bool = False) -> Decoded:
@@ -140,7 +136,7 @@ class Decoders:
         self._workers = [_Worker(self._command, self._px) for _ in range(self._count)]
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(self._count or cores(), "decoder")
+        self._threads = ThreadPoolExecutor(self._count or usable_cores(), "decoder")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -196,10 +196,25 @@ class Order:
         return self._orders[epoch]
 
 
-def views(
-    pictures: Sequence[np.ndarray], px: int, augmentation: AugmentConfig | None, seeds: Sequence[tuple[object, ...]]
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Feeding:
+    """What batches of every kind are made by.
+
+    size:         rows of a step, those of all ranks together.
+    seed:         of the rows' order, and of what is drawn for each.
+    px:           side of the pictures.
+    augmentation: of the pictures; None: only resized.
+    """
+
+    size: int
+    seed: int
+    px: int
+    augmentation: AugmentConfig | None = None
+
+
+def views(pictures: Sequence[np.ndarray], feeding: Feeding, seeds: Sequence[tuple[object, ...]]) -> torch.Tensor:
     """B pictures as the model gets them, (B, 3, px, px) normalised: each augmented by its own seed, or only resized."""
+    px, augmentation = feeding.px, feeding.augmentation
     if augmentation is not None:
         seen = [augment(p, px, augmentation, rng(*seed)) for p, seed in zip(pictures, seeds, strict=True)]
     else:
@@ -218,19 +233,16 @@ class Batches(Dataset):
         self,
         table: PairTable,
         tokenizer: TextTokenizer,
-        size: int,
-        seed: int,
-        px: int,
+        feeding: Feeding,
         max_length: int = 30,
-        augmentation: AugmentConfig | None = None,
         unmatched: Unmatched | None = None,
         prompt: str = "",
     ):
-        if size < 2:
-            raise DataError(f"batch={size}: contrast and matching need at least 2 pairs a batch")
-        self.table, self.tokenizer, self.size, self.seed = table, tokenizer, size, seed
-        self.px, self.augmentation = px, augmentation
-        self.order = Order(len(table), size, seed)
+        if feeding.size < 2:
+            raise DataError(f"batch={feeding.size}: contrast and matching need at least 2 pairs a batch")
+        self.table, self.tokenizer, self.feeding = table, tokenizer, feeding
+        self.size, self.seed = feeding.size, feeding.seed
+        self.order = Order(len(table), self.size, self.seed)
         self.tokens = Tokens(table.texts, tokenizer, max_length, lambda text: prompt + clean_caption(text))
         self.unmatched = unmatched or Unmatched()
         self.pool = Tokens(self.unmatched.texts, tokenizer, max_length) if self.unmatched.pool else None
@@ -260,7 +272,7 @@ class Batches(Dataset):
         images = self.table.image[rows[mine]]
         seeds = [(self.seed, "augment", int(position)) for position in positions[mine]]
         return Batch(
-            pixels=views([self.table.picture(int(i)) for i in images], self.px, self.augmentation, seeds),
+            pixels=views([self.table.picture(int(i)) for i in images], self.feeding, seeds),
             ids=torch.as_tensor(ids[mine]),
             mask=torch.as_tensor(mask[mine]),
             image_id=torch.from_numpy(images),

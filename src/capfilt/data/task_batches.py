@@ -19,9 +19,8 @@ from torch.utils.data import Dataset
 
 from capfilt.data.annotations import Asked, Dialog, Stated, clean_statement, other_sides
 from capfilt.data.pictures import Album
-from capfilt.data.table import Order, Pictures, Tokens, views
+from capfilt.data.table import Feeding, Order, Pictures, Tokens, views
 from capfilt.errors import DataError
-from capfilt.inputs.augment import AugmentConfig
 from capfilt.inputs.dialogues import dialogue_ids
 from capfilt.inputs.texts import clean_question
 from capfilt.inputs.tokenizer import TextTokenizer
@@ -158,14 +157,11 @@ class TaskBatches(Dataset, ABC):
         self,
         table: Table,
         tokenizer: TextTokenizer,
-        size: int,
-        seed: int,
-        px: int,
-        augmentation: AugmentConfig | None = None,
+        feeding: Feeding,
     ):
-        self.pictures, self.tokenizer, self.size, self.seed = table.pictures, tokenizer, size, seed
-        self.px, self.augmentation = px, augmentation
-        self.order, self.about = Order(len(table), size, seed), table.describe()
+        self.pictures, self.tokenizer, self.feeding = table.pictures, tokenizer, feeding
+        self.size, self.seed = feeding.size, feeding.seed
+        self.order, self.about = Order(len(table), self.size, self.seed), table.describe()
         self.rank, self.world = 0, 1
 
     @property
@@ -192,7 +188,7 @@ class TaskBatches(Dataset, ABC):
     def shown(self, images: np.ndarray, positions: np.ndarray, side: str = "") -> Tensor:
         """(B, 3, px, px) of these images, normalised. side: what tells apart two images of one row."""
         seeds = [(self.seed, f"augment{side}", int(position)) for position in positions]
-        return views([self.pictures[int(i)] for i in images], self.px, self.augmentation, seeds)
+        return views([self.pictures[int(i)] for i in images], self.feeding, seeds)
 
     def padded(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Rows of ids as ids and mask."""
@@ -211,14 +207,11 @@ class QuestionBatches(TaskBatches):
         self,
         table: QuestionTable,
         tokenizer: TextTokenizer,
-        size: int,
-        seed: int,
-        px: int,
-        augmentation: AugmentConfig | None = None,
+        feeding: Feeding,
         max_length: int = 35,
         answer_length: int = 512,
     ):
-        super().__init__(table, tokenizer, size, seed, px, augmentation)
+        super().__init__(table, tokenizer, feeding)
         self.image = table.image
         self.questions = Tokens(table.questions, tokenizer, max_length, clean_question)
         self.answers = Tokens(list(chain(*table.answers)), tokenizer, answer_length, str)
@@ -256,14 +249,11 @@ class StatementBatches(TaskBatches):
         self,
         table: StatementTable,
         tokenizer: TextTokenizer,
-        size: int,
-        seed: int,
-        px: int,
-        augmentation: AugmentConfig | None = None,
+        feeding: Feeding,
         max_length: int = 512,
         swap: bool = True,
     ):
-        super().__init__(table, tokenizer, size, seed, px, augmentation)
+        super().__init__(table, tokenizer, feeding)
         self.table, self.swap = table, swap
         both = [*table.sentences, *map(other_sides, table.sentences)]
         self.sentences = Tokens(both, tokenizer, max_length, clean_statement)
@@ -296,14 +286,11 @@ class DialogueBatches(TaskBatches):
         self,
         table: DialogueTable,
         tokenizer: TextTokenizer,
-        size: int,
-        seed: int,
-        px: int,
-        augmentation: AugmentConfig | None = None,
+        feeding: Feeding,
         max_length: int = 512,
         wrong: int = 1,
     ):
-        super().__init__(table, tokenizer, size, seed, px, augmentation)
+        super().__init__(table, tokenizer, feeding)
         self.table, self.max_length, self.wrong = table, max_length, wrong
         self.captions = Tokens(table.captions, tokenizer, max_length)
 

@@ -103,8 +103,8 @@ def _length(av: Any, path: Path | str) -> int:
     with av.open(str(path)) as clip:
         told = clip.streams.video[0].frames if clip.streams.video else 0  # 0 where the format does not say
         total = sum(packet.size > 0 for packet in clip.demux(video=0)) if clip.streams.video else 0
-    if not total:
-        raise ImageError("empty", f"{path}: no video frame in it")
     if total < told * LEAST_PRESENT:
         raise ImageError("truncated", f"{path}: {total} frames of the {told} that its header tells")
+    if not total:
+        raise ImageError("empty", f"{path}: no video frame in it")
     return total

@@ -40,9 +40,10 @@ def everywhere() -> list[str]:
     Raises ConfigError for one that does not exist.
     """
     named, gpus = os.environ.get("CAPFILT_DEVICE", ""), torch.cuda.device_count()
+    first = str(device())
     if "," not in named:
         alone = named or gpus < 2 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-        return [str(device())] if alone else [f"cuda:{i}" for i in range(gpus)]
+        return [first] if alone else [f"cuda:{i}" for i in range(gpus)]
     names = [name.strip() for name in named.split(",")]
     for name in names:
         try:

@@ -38,7 +38,7 @@ from capfilt.predict.ready import choose as choose_precision
 from capfilt.predict.ready import engine_of, ready
 from capfilt.predict.reasoner import Dialogist, Reasoner
 from capfilt.predict.replicas import Job, Opening, Replicas, everywhere
-from capfilt.runtime import calm_allocator, derive, fit_threads
+from capfilt.runtime import derive
 from capfilt.weights.checkpoint import Origin, open_checkpoint
 from capfilt.weights.store import FileLayout, save_as
 
@@ -85,8 +85,6 @@ def load(
         WeightsError: no such checkpoint, not a whole one, one of another model, or no vocabulary.
         ConfigError: a setting, switch or device that does not exist.
     """
-    calm_allocator()
-    fit_threads()
     devices = everywhere()
     how: dict[str, Any] = {"revision": revision, "vocab": vocab, "px": px, "sets": sets}
     found = open_checkpoint(name, offline=offline, **how)

@@ -55,13 +55,13 @@ class Finding:
 
 def findings() -> list[Finding]:
     """The installation: versions, extras, device, memory, cores, instructions, allocator, room for checkpoints."""
-    here = machine()
+    where, here = device(), machine()
     cores, threads = usable_cores(), torch.get_num_threads()
     of = f"{threads} threads on {cores} usable cores of {here['cores']}"
     found = [
         Finding("capfilt", "ok", f"{__version__} on Python {here['python']}, torch {here['torch']}"),
         *(_extra(name, *about) for name, about in EXTRAS.items()),
-        Finding("device", "ok", f"{device()}: {here['gpu'] or here['cpu']}"),
+        Finding("device", "ok", f"{where}: {here['gpu'] or here['cpu']}"),
         Finding("memory", "ok", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"),
         Finding("cores", "ok" if threads <= cores else "note", of + "; set OMP_NUM_THREADS" * (threads > cores)),
     ]

@@ -7,14 +7,14 @@
 `caption-2-cores`, `match-2-cores`  a model of base size (384 px, random weights, fp32) on two cores against one
 `rows-1k-100k`       seconds a row of captions in shards and a ledger, among 1,000 rows against among 100,000
 
-A row's ratio is `peer_s` (the smaller machine, the fewer rows) over `ours_s`, seconds a pair, an image or a row: the
-median over rounds in which both ran by turns.
+A row's ratio is `peer_s` (of `peer`: one process, one core, the fewer rows) over `ours_s`, both seconds `each` pair,
+image or row: the median over rounds in which both ran by turns. The many rows are one long round, with the fewer before
+and after it.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -31,7 +31,7 @@ import torch
 from capfilt.blocks.med import SpecialIds
 from capfilt.clean.decide import Rule, bar, decide
 from capfilt.clean.shards import Rows, in_shards
-from capfilt.data.table import Batches, PairTable
+from capfilt.data.table import Batches, Feeding, PairTable
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, read_jsonl, write_json, write_jsonl
 from capfilt.inputs.tokenizer import TextTokenizer
@@ -41,17 +41,14 @@ from capfilt.predict.decode import Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import ready
 from capfilt.ranks import from_environment
-from capfilt.runtime import derive, machine, rng
+from capfilt.recipes.bench.work import RESULTS
+from capfilt.runtime import calm_allocator, derive, machine, rng
 from capfilt.train.loop import fit
 from capfilt.train.schedule import Schedule
 from capfilt.train.settings import TrainConfig
 
-RESULTS = Path("bench/results.json")
-BATCH, STEPS, WINDOW = (
-    128,
-    24,
-    6,
-)  # pairs a joint step; steps of a run; steps of a reading, the first of which is left out
+BATCH, STEPS = 128, 24  # pairs of a joint step, steps of a run
+WINDOW = 6  # steps of a reading; the first reading of a run is left out
 IMAGES, TEXTS, WRITTEN = 4, 4, 20  # images at once, texts an image to match, ids of a caption
 FEW, MANY = 1_000, 100_000  # rows
 BASE_384 = dataclasses.replace(PRESETS["base"], vit=dataclasses.replace(PRESETS["base"].vit, px=384))
@@ -69,14 +66,18 @@ def scaling(names: Sequence[str] = (), out: Path = RESULTS, rounds: int = 3) -> 
     if len(cores()) < 2:
         raise CheckFailed("scaling: needs two cores, this process may use one")
     here = machine()
-    before = read_json(out) if out.is_file() else {}
-    results = before if before.get("machine") == here else {"machine": here}
+    results = read_json(out) if out.is_file() else {"machine": here}
+    if results.get("machine") != here:
+        print(f"{out}: of another machine; it is written anew", flush=True)
+        results = {"machine": here}
     found = results.setdefault("scaling", {})
     for name in names or ROWS:
-        goal, measure = ROWS[name]
-        found[name] = row = {**measure(rounds), "goal": goal}
+        goal, each, peer, measure = ROWS[name]
+        found[name] = row = {**measure(rounds), "goal": goal, "each": each, "peer": peer}
         write_json(out, results)
-        print(f"{name}: {row['ratio']:.2f}x ({row['low']:.2f} to {row['high']:.2f}, goal {goal})", flush=True)
+        spread = f"{row['low']:.2f} to {row['high']:.2f}, goal {goal}"
+        seconds = f"{row['ours_s']:.3g} s against {row['peer_s']:.3g} s for each {each}"
+        print(f"{name}: {row['ratio']:.2f}x ({spread}) {peer}: {seconds}", flush=True)
     return found
 
 
@@ -112,7 +113,7 @@ def train(out: Path, steps: int = STEPS) -> None:
     table = PairTable.of(pixels, [[" ".join(f"word{i}" for i in row)] for row in words])
     model = Blip(PRESETS["demo"].with_words(tokenizer)).init_weights()
     config = TrainConfig(steps, BATCH, Schedule(rate=1e-4), precision="fp32", log_every=WINDOW, checkpoint_s=1e9)
-    fit(model, Batches(table, tokenizer, BATCH, 0, px), Objective(), config, out, "scaling", ranks)
+    fit(model, Batches(table, tokenizer, Feeding(BATCH, 0, px)), Objective(), config, out, "scaling", ranks)
     if ranks.world > 1:
         torch.distributed.destroy_process_group()
 
@@ -145,12 +146,12 @@ def _server(allowed: Sequence[int]) -> Iterator[Callable[[str], float]]:
             return float(answer)
 
         yield ask
-        asked.close()
 
 
 def serve(allowed: Sequence[int], config: BlipConfig) -> None:
-    """Works on what comes in, line by line."""
+    """Works on what comes in, line by line, as a model does that `capfilt.load` made."""
     _keep_to(allowed)
+    calm_allocator()
     tokenizer = _tokenizer()
     config = dataclasses.replace(config, special=SpecialIds(**tokenizer.marks), queue=0)
     torch.manual_seed(0)
@@ -177,9 +178,10 @@ def many_rows(rounds: int, few: int = FEW, many: int = MANY) -> dict[str, Any]:
     config = PRESETS["tiny"].with_words(tokenizer)
     torch.manual_seed(0)
     predictor = Predictor(Blip(config).init_weights().eval(), tokenizer)
-    _per_row(predictor, few)
+    _per_row(predictor, few)  # once to warm up
     fewer = [_per_row(predictor, few) for _ in range(rounds)]
-    more = _per_row(predictor, many)  # one long pass: its rounds are its own shards
+    more = _per_row(predictor, many)
+    fewer += [_per_row(predictor, few) for _ in range(rounds)]
     return {**_ratio([(more, each) for each in fewer]), "rows": [few, many]}
 
 
@@ -230,17 +232,17 @@ def _ratio(seconds: Sequence[tuple[float, float]]) -> dict[str, Any]:
     ratios = [peer / ours for ours, peer in seconds]
     ours, peers = zip(*seconds, strict=True)
     return {
-        **{"ours_s": median(ours), "peer_s": median(peers)},
+        **{"ours_s": float(f"{median(ours):.4g}"), "peer_s": float(f"{median(peers):.4g}")},
         **{"ratio": round(median(ratios), 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3)},
         "rounds": len(ratios),
     }
 
 
-ROWS: dict[str, tuple[float, Callable[[int], dict[str, Any]]]] = {  # name → (goal of the ratio, how it is measured)
-    "train-2-processes": (1.6, train_two),
-    "caption-2-cores": (1.8, lambda rounds: two_cores(rounds, "caption")),
-    "match-2-cores": (1.8, lambda rounds: two_cores(rounds, "match")),
-    "rows-1k-100k": (0.9, many_rows),
+ROWS: dict[str, tuple[float, str, str, Callable[[int], dict[str, Any]]]] = {  # name → goal, each, peer, how
+    "train-2-processes": (1.6, "pair", "one process", train_two),
+    "caption-2-cores": (1.8, "image", "one core", lambda rounds: two_cores(rounds, "caption")),
+    "match-2-cores": (1.8, "image", "one core", lambda rounds: two_cores(rounds, "match")),
+    "rows-1k-100k": (0.9, "row", f"{FEW} rows", many_rows),
 }
 
 
@@ -258,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.serve is not None:
         serve([int(core) for core in given.serve.split(",")], BASE_384)
     else:
-        print(json.dumps(scaling(given.rows.split(), given.out, given.rounds)))
+        scaling(given.rows.split(), given.out, given.rounds)
+        print(given.out)
 
 
 if __name__ == "__main__":

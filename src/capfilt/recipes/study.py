@@ -5,7 +5,6 @@ side, one thread each; every run resumes where it was, and a seed with numbers i
 """
 
 import multiprocessing
-import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import closing
@@ -22,7 +21,7 @@ from capfilt.evaluate.intervals import t_interval
 from capfilt.files import lease, read_json, read_jsonl, write_json, write_text
 from capfilt.recipes.demo import demo
 from capfilt.report import results_json
-from capfilt.runtime import sigterm_raises
+from capfilt.runtime import sigterm_raises, usable_cores
 
 T = TypeVar("T")
 
@@ -53,8 +52,8 @@ def study(seeds: int, out: Path, results: Path | None = None, jobs: int | None =
     known = read_json(results) if results.is_file() else {}
     runs = known.get("seeds", {}) if known.get("settings") == mark else {}
     todo = [seed for seed in range(seeds) if str(seed) not in runs]
-    jobs = min(jobs or os.cpu_count() or 1, seeds)
-    threads = max(1, (os.cpu_count() or 1) // jobs)  # by the whole study, not by what is left: the same when resumed
+    jobs = min(jobs or usable_cores(), seeds)
+    threads = max(1, usable_cores() // jobs)  # by the whole study, not by what is left: the same when resumed
     work = partial(one_seed, out=out, threads=threads)
     with lease(out), sigterm_raises(), closing(_side_by_side(work, todo, jobs)) as ended:
         for seed, run in ended:

@@ -21,7 +21,7 @@ from capfilt.data.annotations import Asked, Dialog, Stated
 from capfilt.data.collection import Collection, from_source
 from capfilt.data.pictures import Album, open_album
 from capfilt.data.recognise import read_captions, read_dialogs, read_questions, read_statements
-from capfilt.data.table import Batches, Chosen
+from capfilt.data.table import Batches, Chosen, Feeding
 from capfilt.data.task_batches import (
     DialogueBatches,
     DialogueTable,
@@ -122,9 +122,7 @@ class Pairs:
     def batches(self, data: Collection, tokenizer: TextTokenizer, config: "TaskConfig") -> Batches:
         """A caption a row, behind the model's prompt."""
         assert isinstance(config.model, BlipConfig)
-        size, seed, px, augmentation = config.feeding
-        prompt = config.model.prompt
-        return Batches(data.table(), tokenizer, size, seed, px, config.longest, augmentation, prompt=prompt)
+        return Batches(data.table(), tokenizer, config.feeding, config.longest, prompt=config.model.prompt)
 
     def measure(
         self, model: Any, tokenizer: TextTokenizer, val: Collection, learned: Collection, length: int
@@ -157,7 +155,7 @@ class Questions:
     def batches(self, data: Records[Asked], tokenizer: TextTokenizer, config: "TaskConfig") -> QuestionBatches:
         """A question a row, with all its answers."""
         table, positions = QuestionTable.of(data.rows, data.album), config.model.text.positions
-        return QuestionBatches(table, tokenizer, *config.feeding, config.longest, positions)
+        return QuestionBatches(table, tokenizer, config.feeding, config.longest, positions)
 
     def measure(
         self, model: Any, tokenizer: TextTokenizer, val: Records[Asked], learned: Records[Asked], length: int
@@ -187,7 +185,7 @@ class Statements:
     def batches(self, data: Records[Stated], tokenizer: TextTokenizer, config: "TaskConfig") -> StatementBatches:
         """A statement a row."""
         table = StatementTable.of(data.rows, data.album)
-        return StatementBatches(table, tokenizer, *config.feeding, config.longest, self.swap)
+        return StatementBatches(table, tokenizer, config.feeding, config.longest, self.swap)
 
     def measure(
         self, model: Any, tokenizer: TextTokenizer, val: Records[Stated], learned: Records[Stated], length: int
@@ -216,7 +214,7 @@ class Dialogues:
     def batches(self, data: Records[Dialog], tokenizer: TextTokenizer, config: "TaskConfig") -> DialogueBatches:
         """A question a row, with what was said before it."""
         table = DialogueTable.of(data.rows, data.album)
-        return DialogueBatches(table, tokenizer, *config.feeding, config.longest, self.wrong)
+        return DialogueBatches(table, tokenizer, config.feeding, config.longest, self.wrong)
 
     def measure(
         self, model: Any, tokenizer: TextTokenizer, val: Records[Dialog], learned: Records[Dialog], length: int
@@ -261,9 +259,9 @@ class TaskConfig:
         return self.store_px or (px if self.augmentation is None else px * 8 // 7)
 
     @property
-    def feeding(self) -> tuple[int, int, int, AugmentConfig | None]:
-        """Rows a step, seed, side in px, augmentation: what all batches of `data.task_batches` are made with."""
-        return self.train.batch, derive(self.train.seed, "batches"), self.model.vit.px, self.augmentation
+    def feeding(self) -> Feeding:
+        """What the batches of any kind are made by."""
+        return Feeding(self.train.batch, derive(self.train.seed, "batches"), self.model.vit.px, self.augmentation)
 
 
 def _records(rows: list[R], images: Callable[[R], Iterable[str]], part: Part) -> Records[R]:
