@@ -106,6 +106,11 @@ def test_captions(models, root, tmp_path):
     assert read_json(tmp_path / "out" / "results.json") == found
     with pytest.raises(DataError, match="none of 3 rows can be used"):
         measure(models["caption"], "caption", files)  # the split is test
+    for precision in ("fp32", "int8"):  # the same model, its tower's matrices in bytes
+        cost = measure(models["caption"], "caption", files, sets=["split=val", f"precision={precision}", *SHORT])
+        assert cost["settings"]["precision"] == precision and cost["numbers"].keys() == found["numbers"].keys()
+    with pytest.raises(ConfigError, match="precision='int4'"):
+        measure(models["caption"], "caption", files, sets=["split=val", "precision=int4", *SHORT])
 
 
 def test_nocaps_has_its_own_decoding_and_domains(models, root, tmp_path):

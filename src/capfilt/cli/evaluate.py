@@ -55,7 +55,7 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="A.B=C",
-            help="Change one setting of a task: split=val, limit=100, vocab=FILE, kind.k=128, "
+            help="Change one setting of a task: split=val, limit=100, vocab=FILE, precision=int8, kind.k=128, "
             "faithful.random_swap=true.",
         ),
     ] = None,

@@ -16,6 +16,7 @@ from capfilt.errors import ConfigError
 from capfilt.files import lease, write_json, write_text
 from capfilt.models.blip import Blip
 from capfilt.predict.faithful import RIGHT, Faithful
+from capfilt.predict.ready import ready
 from capfilt.recipes.measured_tasks import TASKS, Files, Task
 from capfilt.runtime import device, machine
 from capfilt.weights.checkpoint import Opened, open_checkpoint
@@ -30,12 +31,14 @@ class Settings:
     split: `train`, `val` or `test`, of a file that holds several; of NLVR, the folder of its pictures.
     limit: so many rows from the first; all if None.
     vocab: as `weights.checkpoint.open_checkpoint`.
+    precision: as `predict.ready.ready`; None: the weights as they are.
     """
 
     kind: Task
     split: str = "test"
     limit: int | None = None
     vocab: str | None = None
+    precision: str | None = None
     faithful: Faithful = RIGHT
 
 
@@ -69,7 +72,10 @@ def measure(model: str, task: str, files: Files, out: Path | None = None, sets: 
     with _folder(out) as folder:
         names = chain.from_iterable(map(kind.images, rows))
         album = kind.album(names, folder / "pictures", opened.model.config.vit.px)
-        measured = kind.measure(opened.model.to(device()), opened.tokenizer, rows, album, settings.faithful)
+        at_work = opened.model.to(device())
+        if settings.precision is not None:
+            at_work = ready(at_work, settings.precision)
+        measured = kind.measure(at_work, opened.tokenizer, rows, album, settings.faithful)
         results = {
             "task": task,
             "model": to_dict(opened.origin),
