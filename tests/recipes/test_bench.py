@@ -14,6 +14,7 @@ from capfilt.files import read_json, write_json
 from capfilt.recipes import bench as package
 from capfilt.recipes.bench import ALL, bench, gpu, measure, peers, rows, timing, work
 from capfilt.recipes.bench.gpu import GPU
+from capfilt.recipes.bench.other import Other
 from capfilt.recipes.bench.peers import Shelf
 from capfilt.recipes.bench.rows import ROWS
 from capfilt.recipes.bench.steps import step
@@ -125,11 +126,11 @@ def test_the_captions_compared_are_not_one_word(shelf):
 
 def test_models_leave_the_shelf(tmp_path):
     shelf = Shelf(tmp_path, "tiny")
-    first = shelf.theirs("match", "fp32")
-    assert shelf.theirs("match", "fp32") is first
+    first = shelf.theirs("match", "fp32")()
+    assert shelf.theirs("match", "fp32")() is first
     for precision in ("fp32", "bf16"):
         shelf.ours("match", precision), shelf.ours("caption", precision)
-    assert shelf.theirs("match", "fp32") is not first
+    assert shelf.theirs("match", "fp32")() is not first
 
 
 def test_of_several_peers_the_fastest_counts(shelf):
@@ -164,6 +165,21 @@ def test_rows_of_one_machine_come_together(tmp_path: Path, capsys):
     write_json(out, {**found, "machine": {"cpu": "another"}})
     assert set(bench(["match-16x1-fp32"], rounds=1, out=out, size="tiny")["rows"]) == {"match-16x1-fp32"}
     assert "of another machine" in capsys.readouterr().out
+
+
+def test_peers_work_in_a_process_of_their_own(tmp_path: Path, shelf):
+    row, other = ROWS["match-1x16-fp32"], Other(shelf.folder, shelf.size)
+    try:
+        before = shelf._kept.copy()
+        assert measure("match-1x16-fp32", row, shelf, 1, Spare(0), other)["difference"] < 1e-3
+        assert other.cpu_s > 0
+        made = [key for key in shelf._kept if key not in before]
+        assert not [key for key in made if key[0] == "theirs"], "nothing of the peer is made here"
+        other.process.kill()
+        with pytest.raises(CheckFailed, match="exit code -9"):
+            other.build("greedy-fp32-b1")
+    finally:
+        other.close()
 
 
 def test_what_this_machine_cannot_run_is_told(tmp_path: Path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""`capfilt bench`: ours against its peers, in one process, by turns, on this machine.
+"""`capfilt bench`: ours against its peers, by turns, each side in a process of its own, on this machine.
 
     make bench                          # every row of the table in at most 30 minutes; writes bench/results.json
     make bench ROWS="encode-fp32-b1 greedy-fp32-b1"
@@ -7,7 +7,9 @@ A row's ratio is the peer's seconds over ours: the median over rounds, with the 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,15 +19,17 @@ from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
 from capfilt.recipes.bench.gpu import GPU
 from capfilt.recipes.bench.kernels import EXTRA
+from capfilt.recipes.bench.other import Other
 from capfilt.recipes.bench.peers import Shelf
 from capfilt.recipes.bench.rows import ROWS
 from capfilt.recipes.bench.timing import Spare, Timed, by_turns, ratio, rounds_for
 from capfilt.recipes.bench.work import CPU, DTYPES, RESULTS, SIDE, CannotRun, Row, Work, need, waited
-from capfilt.runtime import machine, matmul_speed, square
+from capfilt.runtime import device, machine, matmul_speed, square
 
 TABLE = {**ROWS, **GPU}
 ALL = {**TABLE, **EXTRA}
-SPARE_S = 180  # for doing disturbed rounds again
+LONG_S = 25  # of a round
+SPARE_S = 90  # for doing disturbed rounds again
 
 
 def bench(
@@ -56,13 +60,15 @@ def bench(
             results["limits"][precision] = round(matmul_speed(CPU, DTYPES[precision], SIDE["cpu"]) / 1e9, 1)
         except CannotRun as error:
             print(f"limit of {precision}: {error}", flush=True)
-    with TemporaryDirectory() as folder:
+    device()  # sees to threads and allocator, as for whoever loads a model
+    with TemporaryDirectory() as folder, closing(Other(Path(folder), size)) as other:
         shelf = Shelf(Path(folder), size)
         for name in chosen:
             for part in ("rows", "skipped", "failed"):
                 results[part].pop(name, None)
             try:
-                results["rows"][name] = row = measure(name, ALL[name], shelf, rounds, spare)
+                apart = other if name in ROWS else None
+                results["rows"][name] = row = measure(name, ALL[name], shelf, rounds, spare, apart)
                 print(_told(name, row), flush=True)
             except CannotRun as error:
                 results["skipped"][name] = str(error)
@@ -77,18 +83,30 @@ def bench(
     return results
 
 
-def measure(name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare) -> dict[str, Any]:
-    """One row: its sides compared once, then timed by turns; of several peers the one with the lower median counts."""
-    work = row.build(shelf)
-    began = time.perf_counter()
+def measure(
+    name: str, row: Row, shelf: Shelf, rounds: int | None, spare: Spare, other: Other | None = None
+) -> dict[str, Any]:
+    """One row: its sides compared once, then timed by turns; of several peers the one with the lower median counts.
+
+    other: where the peers of a row of the table run; without, they run here.
+    """
+    work, peers = row.build(shelf), {}
+    if other is not None:
+        other.build(name)
+        peers = {peer: partial(other.run, peer) for peer in work.peers}
+    calls: dict[str, Callable[[], Any]] = {"ours": work.ours, **(peers or work.peers)}
+    began, flop = time.perf_counter(), 0.0
     mine = work.ours()
-    found = {peer: work.check(mine, call()) for peer, call in work.peers.items()}
+    found = {peer: work.check(mine, other.result(peer) if other else call()) for peer, call in work.peers.items()}
+    if time.perf_counter() - began < LONG_S:  # else it is long even without what was made for the first call
+        began = time.perf_counter()
+        for call in calls.values():
+            call()
     count = rounds or rounds_for(time.perf_counter() - began)
-    calls, flop = {"ours": work.ours, **work.peers}, 0.0
     if row.share is not None and work.flop is not None:
         product, flop = square(work.device, DTYPES[work.precision], SIDE[work.device.type])
         calls["limit"] = waited(product, work.device)
-    timed = by_turns(name, calls, count, spare)
+    timed = by_turns(name, calls, count, spare, lambda: time.process_time() + (other.cpu_s if other else 0))
     peer = min(work.peers, key=lambda peer: median(timed.seconds[peer]))
     if len(work.peers) > 1:
         found[peer] |= {"peers_s": {each: round(median(timed.seconds[each]), 4) for each in work.peers}}

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from capfilt.recipes.bench.peers import Shelf, their_matches, transformers_name
+from capfilt.recipes.bench.peers import Shelf, dtype, their_matches, transformers_name
 from capfilt.recipes.bench.rows import UNLIKE, asking, caption, encode, noise, texts_of_words
 from capfilt.recipes.bench.steps import step
 from capfilt.recipes.bench.work import CannotRun, Row, Work, same_numbers
@@ -34,7 +34,7 @@ def match(shelf: Shelf, images: int) -> Work:
     """How well a text fits each image, whose tokens lie there."""
     ours, theirs = shelf.ours("match", "bf16"), shelf.theirs("match", "bf16")
     words, image = texts_of_words(images), ours.see(noise(ours, images))
-    ids, seen = asking(ours, words).to(shelf.device), image.to(theirs.dtype)
+    ids, seen = asking(ours, words).to(shelf.device), image.to(dtype("bf16"))
     return Work(
         lambda: torch.tensor([pair[0][0] for pair in ours.match(image, [[text] for text in words])]),
         {transformers_name(): lambda: their_matches(theirs, ids, seen).softmax(dim=-1)[:, 1]},

@@ -6,6 +6,7 @@ Both sides hold the same random weights; `transformers` saves them, our loader r
 import importlib.util
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from capfilt.models.blip import Blip
 from capfilt.predict.openvino_tower import signal_stack_kept
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import ready
-from capfilt.recipes.bench.work import CPU, CannotRun, need
+from capfilt.recipes.bench.work import CPU, CannotRun, late, need
 from capfilt.recipes.parity import CLASSES, Kind, peer
 from capfilt.weights.checkpoint import open_checkpoint
 
@@ -29,11 +30,12 @@ HUSHED = 0.1  # what a speaker's random layers add to a word is made so much sma
 class Shelf:
     """Captioner and filter of both sides at any precision, made when first asked for; the last few stay in memory.
 
-    folder: takes the checkpoints. size: of `recipes.parity.SIZES`. device: where both work.
+    folder: takes the checkpoints. size: of `recipes.parity.SIZES`. device: where both work. at_work: whether ours are
+    made ready for use; where only peers run, they are not.
     """
 
-    def __init__(self, folder: Path, size: str = "base", device: torch.device = CPU):
-        self.folder, self.size, self.device = folder, size, device
+    def __init__(self, folder: Path, size: str = "base", device: torch.device = CPU, at_work: bool = True):
+        self.folder, self.size, self.device, self.at_work = folder, size, device, at_work
         self._kept: dict[tuple[str, Kind, str, str], Any] = {}
 
     def ours(self, kind: Kind, precision: str, engine: str = "torch") -> Predictor:
@@ -44,18 +46,22 @@ class Shelf:
         def make() -> Predictor:
             opened = open_checkpoint(self.checkpoint(kind))
             model = cast(Blip, opened.model).eval().to(self.device)  # of these kinds
-            return Predictor(ready(model, precision, engine, mapped=True), opened.tokenizer, prompt="")
+            if self.at_work:
+                model = ready(model, precision, engine, mapped=True)
+            return Predictor(model, opened.tokenizer, prompt="")
 
         return self._get(("ours", kind, precision, engine), make)
 
-    def theirs(self, kind: Kind, precision: str) -> Any:
-        """Of `transformers`, in eval mode."""
+    def theirs(self, kind: Kind, precision: str) -> Callable[[], Any]:
+        """Of `transformers`, in eval mode; made when it is first called for."""
+        return partial(self._theirs, kind, precision)
 
+    def _theirs(self, kind: Kind, precision: str) -> Any:
         def make() -> nn.Module:
             import transformers
 
             model = getattr(transformers, CLASSES[kind]).from_pretrained(self.checkpoint(kind)).eval().to(self.device)
-            return model.to(torch.bfloat16) if precision == "bf16" else model
+            return model.to(dtype(precision))
 
         return self._get(("theirs", kind, precision, ""), make)
 
@@ -83,42 +89,50 @@ class Shelf:
         return self._kept[key]
 
 
+def dtype(precision: str) -> torch.dtype:
+    """What a peer computes in."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def transformers_name() -> str:
     """With its version, as a row names it."""
     return f"transformers {version('transformers')}"
 
 
 @torch.inference_mode()
-def their_captions(model: Any, pixels: Tensor, how: str) -> list[list[int]]:
+def their_captions(model: Callable[[], Any], pixels: Tensor, how: str) -> list[list[int]]:
     """The ids behind the start, `greedy`, by `beam3` or as drawn by `nucleus`."""
     asked: dict[str, dict[str, Any]] = {
         "greedy": {"do_sample": False},
         "beam3": {"do_sample": False, "num_beams": 3},
         "nucleus": {"do_sample": True, "top_p": 0.9, "top_k": 50},
     }
-    rows = model.generate(pixel_values=pixels, min_new_tokens=WRITTEN, max_new_tokens=WRITTEN, **asked[how])
+    rows = model().generate(pixel_values=pixels, min_new_tokens=WRITTEN, max_new_tokens=WRITTEN, **asked[how])
     return rows[:, 1:].tolist()
 
 
 @torch.inference_mode()
-def their_matches(model: Any, ids: Tensor, seen: Tensor) -> Tensor:
+def their_matches(model: Callable[[], Any], ids: Tensor, seen: Tensor) -> Tensor:
     """Match logits (P, 2) of texts (P, L), each with the tokens (P, N, D) of its image."""
-    states = model.text_encoder(
+    judge = model()
+    states = judge.text_encoder(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         encoder_hidden_states=seen,
         encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
     )
-    return model.itm_head(states.last_hidden_state[:, 0]).float().cpu()
+    return judge.itm_head(states.last_hidden_state[:, 0]).float().cpu()
 
 
 @torch.inference_mode()
-def their_capfilt(captioner: Any, judge: Any, pixels: Tensor, web: Tensor, end: int) -> tuple[list[list[int]], Tensor]:
+def their_capfilt(
+    captioner: Callable[[], Any], judge: Callable[[], Any], pixels: Tensor, web: Tensor, end: int
+) -> tuple[list[list[int]], Tensor]:
     """The straightforward script: draw a caption, then both texts against the pixels, each through the whole filter.
 
     web: (B, L) ids of the web texts. → ids written, probabilities of the web texts.
     """
-    rows = captioner.generate(
+    rows = captioner().generate(
         pixel_values=pixels,
         do_sample=True,
         top_p=0.9,
@@ -129,14 +143,14 @@ def their_capfilt(captioner: Any, judge: Any, pixels: Tensor, web: Tensor, end: 
     )
     synthetic = torch.cat((web[:, :1], rows[:, 1:], torch.full_like(rows[:, :1], end)), dim=1)
     logits = [
-        judge(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids)).itm_score
+        judge()(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids)).itm_score
         for ids in (web, synthetic)
     ]
     return rows[:, 1:].tolist(), logits[0].float().softmax(dim=-1)[:, 1]
 
 
 def engines(
-    vit: nn.Module, pixels: Tensor, precision: str, folder: Path
+    vit: Callable[[], nn.Module], pixels: Tensor, precision: str, folder: Path
 ) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
     """Image encoders of other engines on the same weights, for this batch: (name and version → encode, name → why not).
 
@@ -151,11 +165,15 @@ def engines(
     chosen = [name for name, at in ENGINES if at == precision and name not in left_out]
     if not chosen or importlib.util.find_spec("onnx") is None:
         raise CannotRun(f"needs onnx and an engine for {precision}: pip install 'capfilt[dev]'")
-    path = folder / "vit.onnx"
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # that this exporter is old, and has fixed the sizes: here they are
-        torch.onnx.export(_Tokens(vit), (pixels,), path, dynamo=False, opset_version=18, input_names=["pixels"])
-    return {f"{name} {version(name)}": ENGINES[name, precision](path, pixels) for name in chosen}, left_out
+
+    def made(name: str) -> Callable[[], Tensor]:
+        path = folder / "vit.onnx"
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that this exporter is old, and has fixed the sizes: here they are
+            torch.onnx.export(_Tokens(vit()), (pixels,), path, dynamo=False, opset_version=18, input_names=["pixels"])
+        return ENGINES[name, precision](path, pixels)
+
+    return {f"{name} {version(name)}": late(partial(made, name)) for name in chosen}, left_out
 
 
 class _Tokens(nn.Module):

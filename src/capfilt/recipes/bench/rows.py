@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from capfilt.errors import CheckFailed
 from capfilt.inputs.images import normalize
@@ -19,6 +20,7 @@ from capfilt.predict.ready import engine_of
 from capfilt.recipes.bench.peers import (
     WRITTEN,
     Shelf,
+    dtype,
     engines,
     their_capfilt,
     their_captions,
@@ -43,11 +45,11 @@ def encode(shelf: Shelf, precision: str, images: int, peer_precision: str | None
     ours = shelf.ours("match", precision)
     theirs = shelf.theirs("match", peer_precision or precision)
     pixels = noise(ours, images)
-    tensor = normalize(pixels).to(shelf.device, theirs.dtype)
+    tensor = normalize(pixels).to(shelf.device, dtype(peer_precision or precision))
 
     @torch.inference_mode()
     def peer() -> torch.Tensor:
-        return theirs.vision_model(tensor).last_hidden_state
+        return theirs().vision_model(tensor).last_hidden_state
 
     return _encode(ours, pixels, precision, {transformers_name(): peer}, {})
 
@@ -56,8 +58,11 @@ def encode_best(shelf: Shelf, precision: str, images: int) -> Work:
     """Image tokens by the engine that `auto` takes, against the faster of OpenVINO and onnxruntime."""
     ours = shelf.ours("match", precision, "auto")
     pixels = noise(ours, images)
-    plain = open_checkpoint(shelf.checkpoint("match")).model.eval()
-    peers, left_out = engines(plain.vit, normalize(pixels), precision, shelf.folder)
+
+    def plain() -> nn.Module:
+        return open_checkpoint(shelf.checkpoint("match")).model.eval().vit
+
+    peers, left_out = engines(plain, normalize(pixels), precision, shelf.folder)
     return _encode(ours, pixels, precision, peers, {"left_out": left_out, "engine": engine_of(ours.model)})
 
 
@@ -78,7 +83,7 @@ def caption(shelf: Shelf, precision: str, images: int, how: Literal["greedy", "b
     """Pixels to captions of 20 ids, which are the same on both sides unless they are drawn."""
     ours, theirs = shelf.ours("caption", precision), shelf.theirs("caption", precision)
     pixels = noise(ours, images)
-    tensor = normalize(pixels).to(shelf.device, theirs.dtype)
+    tensor = normalize(pixels).to(shelf.device, dtype(precision))
     decoding = Decoding(
         method="beam" if how == "beam3" else how,
         max_length=WRITTEN,
@@ -110,7 +115,7 @@ def match(shelf: Shelf, precision: str, images: int, texts: int) -> Work:
     words = texts_of_words(texts)
     features = ours.encode_images(noise(ours, images))
     image, text = (x.flatten() for x in np.mgrid[:images, :texts])
-    seen = torch.from_numpy(features)[image].to(shelf.device, theirs.dtype)
+    seen = torch.from_numpy(features)[image].to(shelf.device, dtype(precision))
     ids = asking(ours, words)[text].to(shelf.device)
     return Work(
         lambda: torch.from_numpy(ours.itm_logits(features, image, text, words)),
@@ -125,7 +130,7 @@ def capfilt(shelf: Shelf, precision: str, images: int = 8, peer_precision: str |
     captioner, judge = (shelf.ours(kind, precision) for kind in CAPFILT)
     writer, reader = (shelf.theirs(kind, peer_precision or precision) for kind in CAPFILT)
     pixels, web = noise(captioner, images), texts_of_words(images)
-    tensor = normalize(pixels).to(writer.dtype)
+    tensor = normalize(pixels).to(dtype(peer_precision or precision))
     ids, end = asking(judge, web), judge.model.config.special.sep
     decoding = Decoding(max_length=WRITTEN, min_length=WRITTEN, count_prompt=False)
     both = CapFilt(captioner, judge)

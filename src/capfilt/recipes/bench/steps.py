@@ -15,7 +15,7 @@ from capfilt.models.blip import PRESETS, Blip, BlipConfig, Objective
 from capfilt.objectives.matching import draw
 from capfilt.pair import Batch
 from capfilt.ranks import Ranks
-from capfilt.recipes.bench.work import CPU, Work, need, waited
+from capfilt.recipes.bench.work import CPU, Work, late, need, waited
 from capfilt.recipes.plain_step import padded, plain_losses
 from capfilt.runtime import generator
 
@@ -33,17 +33,28 @@ def step(shelf: "Shelf", preset: str, size: int, precision: str, px: int | None 
         need(precision)
     config = _config(preset, px)
     batch, objective = _batch(config, size).to(where), Objective()
-    ours, plain = _Trainer(config, precision, where), _Trainer(config, precision, where)
     uniform = torch.rand(2, size, generator=generator("bench")).to(where)
-    drawn, fixed = _drawn(config, batch, objective, uniform), padded(batch)
 
-    def plain_step() -> Losses:
-        with plain_attention(True):
-            return plain.step(partial(plain_losses, plain.model, fixed, objective, 0.4, drawn))
+    def ours() -> Callable[[], Losses]:
+        trainer = _Trainer(config, precision, where)
+        return lambda: trainer.step(partial(trainer.model.losses, batch, objective, 0.4, uniform))
+
+    def plain() -> Callable[[], Losses]:
+        trainer, drawn, fixed = (
+            _Trainer(config, precision, where),
+            _drawn(config, batch, objective, uniform),
+            padded(batch),
+        )
+
+        def step() -> Losses:
+            with plain_attention(True):
+                return trainer.step(partial(plain_losses, trainer.model, fixed, objective, 0.4, drawn))
+
+        return step
 
     return Work(
-        waited(lambda: ours.step(partial(ours.model.losses, batch, objective, 0.4, uniform)), where),
-        {"the plain step": waited(plain_step, where)},
+        waited(late(ours), where),
+        {"the plain step": waited(late(plain), where)},
         partial(_same_losses, 1e-3 if precision == "fp32" else 5e-2),
         {"pairs": size},
     )

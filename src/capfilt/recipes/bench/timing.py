@@ -33,20 +33,30 @@ def rounds_for(seconds: float) -> int:
     return 9 if seconds < 3 else 5 if seconds < 25 else 3
 
 
-def by_turns(name: str, works: Mapping[str, Callable[[], Any]], rounds: int, spare: Spare) -> Timed:
-    """Runs each work once a round. A round in which others used the processor is done again while `spare` lasts."""
+def by_turns(
+    name: str,
+    works: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    spare: Spare,
+    own_s: Callable[[], float] | None = None,
+) -> Timed:
+    """Runs each work once a round. A round in which others used the processor is done again while `spare` lasts.
+
+    own_s: processor seconds that the works have used so far; by default those of this process.
+    """
+    own_s = own_s or time.process_time
     timed = Timed({key: [] for key in works})
     done, again = 0, 2 * rounds
     with Progress(name, rounds) as bar:
         while done < rounds:
             gc.collect()
-            busy, own, taken = busy_s(), time.process_time(), {}
+            busy, own, taken = busy_s(), own_s(), {}
             for key, work in works.items():
                 began = time.perf_counter()
                 work()
                 taken[key] = time.perf_counter() - began
             whole = sum(taken.values())
-            if (busy_s() - busy) - (time.process_time() - own) > max(FOREIGN * whole, TICKS_S):
+            if (busy_s() - busy) - (own_s() - own) > max(FOREIGN * whole, TICKS_S):
                 if again and spare.seconds > whole:
                     again, spare.seconds = again - 1, spare.seconds - whole
                     continue

@@ -1,5 +1,6 @@
 """One row of the bench: what both sides do, how it is seen that they do the same, and what it takes to run."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,12 @@ def need(precision: str) -> None:
     wanted = INSTRUCTIONS.get(precision)
     if wanted and not set(wanted) & set(machine()["isa"]):
         raise CannotRun(f"this CPU has no {precision} instructions ({' or '.join(wanted)})")
+
+
+def late(make: Callable[[], Callable[[], T]]) -> Callable[[], T]:
+    """A work that is made when it is first called: what only one side needs is made on that side."""
+    made = functools.cache(make)
+    return lambda: made()()
 
 
 def waited(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
