@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,5 +75,19 @@ def test_rows_are_all_made(monkeypatch):
     original = scaling.in_shards
     monkeypatch.setattr(scaling, "in_shards", lambda *given: made.append(original(*given)) or made[-1])
     row = scaling.many_rows(2, few=5, many=20)
-    assert [len(rows) for rows in made] == [5, 5, 5, 20, 5, 5] and all(rows[0]["text"] for rows in made)
+    assert [len(rows) for rows in made] == [5, 5, 20, 5, 20] and all(rows[0]["text"] for rows in made)
     assert row["rows"] == [5, 20] and json.loads(json.dumps(row)) == row
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(1, 1.0), (2, 0.25)])
+def test_many_rows_show_what_grows_and_not_the_few_between(monkeypatch, power, ratio):
+    now, original = [0.0], scaling.in_shards
+
+    def costing(out, stage, total, work, about):
+        now[0] += total**power
+        return original(out, stage, total, work, about, size=10)
+
+    monkeypatch.setattr(scaling, "in_shards", costing)
+    monkeypatch.setattr(scaling, "time", SimpleNamespace(process_time=lambda: now[0]))
+    row = scaling.many_rows(2, few=5, many=20)
+    assert (row["low"], row["high"], row["peer_s"]) == (ratio, ratio, 5 ** (power - 1))
