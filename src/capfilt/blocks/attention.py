@@ -24,7 +24,7 @@ BLOCK = 200  # queries
 
 
 def plain(q: Tensor) -> bool:
-    """Whether plain matmuls beat torch's fused kernel (docs/numbers.md, "attention kernel").
+    """Whether plain matmuls beat torch's fused kernel (docs/numbers.md, "kernels").
 
     On a CPU they do in bf16 and, where no gradients are asked for, with few queries. Compiled for a CPU and any length,
     the fused kernel's backward pass fails in torch 2.13.

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16", "int8"]
-ROWS = 64  # the number of rows that oneDNN lays a matrix out for; from three on it hardly matters (see "few rows")
+ROWS = 64  # the number of rows that oneDNN lays a matrix out for; it hardly matters (docs/numbers.md, "kernels")
 After = tuple[str, list[float], str]  # what oneDNN does on the way out: its name, numbers and kind
 NOTHING: After = ("none", [], "")
 GELU: After = ("gelu", [], "none")

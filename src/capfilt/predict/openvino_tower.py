@@ -15,7 +15,6 @@ from capfilt.blocks.vit import Vit
 from capfilt.errors import ConfigError
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-SOONER = 1.03  # by less than this it does not pay to hold another engine
 
 
 class OpenVinoTower(nn.Module):

@@ -16,7 +16,7 @@ from capfilt.blocks.linear import Linear, Packed, Packed8, Precision, Ready
 from capfilt.blocks.med import Med
 from capfilt.blocks.vit import PatchStem, Vit
 from capfilt.errors import ConfigError
-from capfilt.predict.openvino_tower import HINTS, SOONER, OpenVinoTower, available, gain
+from capfilt.predict.openvino_tower import HINTS, OpenVinoTower, available, gain
 from capfilt.runtime import WORTH, matmul_gain
 from capfilt.weights.pages import forget
 from capfilt.weights.store import Model, hollow
@@ -72,7 +72,7 @@ def ready(model: AnyModel, precision: str = "auto", engine: str = "torch", mappe
     new.eval()
     if engine == "openvino" or (engine == "auto" and _openvino_may(device, choice.precision)):
         tower = OpenVinoTower(model.vit.float(), choice.precision)
-        if engine == "openvino" or gain(tower, new.vit) > SOONER:
+        if engine == "openvino" or gain(tower, new.vit) > 1:
             new.vit = tower
     return new
 
