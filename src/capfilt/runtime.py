@@ -154,11 +154,11 @@ def matmul_speed(device: "torch.device", dtype: "torch.dtype", side: int | None 
         product()
         times, seconds = 20 if gpu else 1, []
         for _ in range(5):
-            _wait(device)
+            wait(device)
             began = time.perf_counter()
             for _ in range(times):
                 product()
-            _wait(device)
+            wait(device)
             seconds.append(time.perf_counter() - began)
     return flop * times / min(seconds)
 
@@ -188,7 +188,8 @@ def _onednn_has_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _wait(device: "torch.device") -> None:
+def wait(device: "torch.device") -> None:
+    """Until the device has done what it was given."""
     import torch
 
     if device.type == "cuda":

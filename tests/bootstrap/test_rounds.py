@@ -146,6 +146,8 @@ def test_what_cannot_be_is_said_before_hours_of_work(changes, line, tmp_path):
 def test_settings_without_effect_do_not_make_another_run():
     often = dataclasses.replace(SMOKE, pretrain=dataclasses.replace(SMOKE.pretrain, checkpoint_s=0.0, workers=2))
     assert often.outcome() == SMOKE.outcome()
+    other = dataclasses.replace(SMOKE.decoding, diversity=0.1)  # of groups, of which there is one
+    assert dataclasses.replace(SMOKE, decoding=other).outcome() == SMOKE.outcome()
     longer = dataclasses.replace(SMOKE, pretrain=dataclasses.replace(SMOKE.pretrain, steps=7))
     assert longer.outcome() != SMOKE.outcome()
 

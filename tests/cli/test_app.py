@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from capfilt import __version__, errors
+from capfilt.recipes import doctor
 from capfilt.runtime import Terminated
 
 KINDS = [errors.CheckFailed, errors.ConfigError, errors.DataError, errors.WeightsError, errors.StorageError]
@@ -47,6 +48,15 @@ def test_ctrl_c_and_sigterm(capfilt, below):
     below.error = Terminated()
     code, _, err = capfilt("bootstrap")
     assert (code, one_line(err)) == (143, "capfilt: terminated; run the same command again to go on")
+
+
+def test_what_begins_anew_is_not_told_to_go_on(capfilt, monkeypatch):
+    def stopped() -> list:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "findings", stopped)
+    code, _, err = capfilt("doctor")
+    assert (code, one_line(err)) == (130, "capfilt: interrupted")
 
 
 def test_a_real_sigterm_arrives(capfilt, below, monkeypatch):

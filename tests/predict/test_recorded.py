@@ -1,8 +1,6 @@
 """A recorded step says what a plain one says. Where there is no GPU a trace stands in for the recording: like a CUDA
 graph it knows tensors by where they are, and numbers as they were."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from capfilt.predict import predictor, recorded
 from capfilt.predict.decode import Decoding, decode
 from capfilt.predict.predictor import BlipSpeech
-from capfilt.predict.recorded import Recorded
+from capfilt.predict.recorded import Recorded, Work
 
 from .test_stream import DECODINGS, END, IMAGES, PAD, a_text, agree, both
 
@@ -21,7 +19,7 @@ def traced(monkeypatch) -> list[int]:
     """Records on any device. The list gets the rows of each recording."""
     made: list[int] = []
 
-    def record(work: Callable[[Tensor], Tensor], ids: Tensor) -> Callable[[], Tensor]:
+    def record(work: Work, ids: Tensor) -> Work:
         waiting: list[Tensor] = []
 
         def kept(ids: Tensor) -> Tensor:
@@ -30,7 +28,7 @@ def traced(monkeypatch) -> list[int]:
 
         trace = make_fx(kept)(ids)  # unlike a GPU's recording this runs it once: what the first play is to give
         made.append(len(ids))
-        return lambda: waiting.pop() if waiting else trace(ids)
+        return lambda ids: waiting.pop() if waiting else trace(ids)
 
     monkeypatch.setattr(recorded, "record", record)
     for module in (recorded, predictor):

@@ -12,7 +12,7 @@ from capfilt.errors import ConfigError
 from capfilt.inputs.augment import AugmentConfig
 from capfilt.models.blip import CAPTIONING, RETRIEVAL, BlipConfig, Objective
 from capfilt.predict.decode import Decoding
-from capfilt.train.loop import NEUTRAL, TrainConfig
+from capfilt.train.settings import TrainConfig, outcome
 
 Variant = Literal["noisy", "bootstrapped", "filter", "captioner", "human", "share", "repeated"]
 
@@ -119,8 +119,4 @@ class BootstrapConfig:
 
     def outcome(self) -> dict[str, Any]:
         """Everything that results depend on, as JSON: two runs with equal ones are the same run."""
-        found = to_dict(self)
-        for training in (found["pretrain"], found["captioner"], found["filter"]):
-            for name in NEUTRAL:
-                del training[name]
-        return found
+        return outcome(to_dict(self))

@@ -46,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "study": study.study,
 }
 INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143
+RESUMES = ("bootstrap", "train", "study")  # verbs that go on where they were stopped
 GO_ON = "run the same command again to go on"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
@@ -110,15 +111,19 @@ def _run() -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Terminated:
-        _leave(f"terminated; {GO_ON}", TERMINATED)
+        _leave("terminated" + _go_on(), TERMINATED)
     except Exception as error:
         told = _told(error)
         if debug or told is None:
             raise
         _leave(*told)
     if code == INTERRUPTED:  # typer turns Ctrl-C into its exit code
-        _leave(f"interrupted; {GO_ON}", INTERRUPTED)
+        _leave("interrupted" + _go_on(), INTERRUPTED)
     sys.exit(code)
+
+
+def _go_on() -> str:
+    return f"; {GO_ON}" if set(sys.argv[1:2]) & set(RESUMES) else ""
 
 
 def _told(error: Exception) -> tuple[str, int] | None:
@@ -131,7 +136,7 @@ def _told(error: Exception) -> tuple[str, int] | None:
         where = error.filename or "disk"
         return f"{where}: {error.strerror}; make room or choose another --out", StorageError.exit_code
     if _out_of_memory(error):
-        return f"out of memory at {peak_mib()} MiB; give it a smaller batch or image with --set, and {GO_ON}", 1
+        return f"out of memory at {peak_mib()} MiB; give it a smaller batch or image with --set{_go_on()}", 1
     return None
 
 

@@ -29,7 +29,7 @@ from capfilt.predict.decode import NUCLEUS, Decoding, Said, constraints, decode,
 from capfilt.predict.faithful import RIGHT, Faithful
 from capfilt.predict.feeding import Pixels, joined, parts, see, still, to_numpy
 from capfilt.predict.recorded import Recorded, records
-from capfilt.predict.stream import BlipRelay, each_once, stream, streams
+from capfilt.predict.stream import BlipRelay, each_once, stream, streams, word_behind
 from capfilt.runtime import rng
 
 Tokens = Float[Tensor, "b *f n d"]
@@ -303,8 +303,7 @@ class BlipSpeech:
         return self._step(ids)
 
     def _step(self, ids: Tensor) -> Tensor:
-        states = self.text.speak_on(ids, self.seen, self.past, self.hidden)
-        return self.text.word_logits(states[:, -1])[:, : self.words].float()
+        return word_behind(self.text, ids, self.seen, self.past, self.words, self.hidden)
 
     def follow(self, rows: Int[Tensor, "r"]) -> None:
         """Row r goes on from row rows[r]."""

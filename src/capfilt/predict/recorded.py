@@ -8,15 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 WARM = 2  # calls before recording, in which libraries set themselves up
-Play = Callable[[], Tensor]
+Work = Callable[[Tensor], Tensor]  # ids (R, 1) → (R, V)
 
 
 class Recorded:
     """Some work on ids of one shape, which keeps numbers between calls only in tensors that stay where they are.
 
     On a GPU the third call of as many ids is recorded as a CUDA graph, which later calls play; elsewhere all calls are
-    plain ones.
-    What cannot be recorded is worked plainly on, with a warning.
+    plain ones. What cannot be recorded is worked plainly on, with a warning.
     """
 
     def __init__(self) -> None:
@@ -24,29 +23,23 @@ class Recorded:
         self.forget()
 
     def forget(self) -> None:
-        """Something that the work touches has moved, or the shape of its ids changes: recorded anew."""
-        self.calls = 0
-        self.play: Play | None = None
-        self.ids: Tensor | None = None
+        """Something that the work touches has moved, or the number of its ids changes: recorded anew."""
+        self.calls = self.rows = 0
+        self.play: Work | None = None
 
-    def __call__(self, work: Callable[[Tensor], Tensor], ids: Int[Tensor, "r 1"]) -> Float[Tensor, "r v"]:
-        """`work(ids)`: (R, 1) → (R, V). It is the same work every time, not held here, or nothing would be freed."""
-        if self.ids is not None and self.ids.shape != ids.shape:
+    def __call__(self, work: Work, ids: Int[Tensor, "r 1"]) -> Float[Tensor, "r v"]:
+        """`work(ids)`. It is the same work every time, not held here, or nothing would be freed."""
+        if self.rows != len(ids):
             self.forget()
+            self.rows = len(ids)
         self.calls += 1
-        if self.calls <= WARM or not (self.able and records(ids.device)):
-            return work(ids)
-        if self.ids is None or self.play is None:
-            held = ids.clone()
+        if self.calls > WARM and self.play is None and self.able and records(ids.device):
             try:
-                self.play = record(work, held)
+                self.play = record(work, ids)
             except RuntimeError as error:
                 self.able = False
                 warnings.warn(f"a decoding step could not be recorded, so it is slower ({error})", stacklevel=2)
-                return work(ids)
-            self.ids = held
-        self.ids.copy_(ids)
-        return self.play().clone()
+        return (self.play or work)(ids)
 
 
 def records(device: torch.device) -> bool:
@@ -54,14 +47,15 @@ def records(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def record(work: Callable[[Tensor], Tensor], ids: Tensor) -> Play:
-    """`work(ids)` as a CUDA graph. Recording does not run it: the first play does."""
-    graph = torch.cuda.CUDAGraph()
+def record(work: Work, ids: Tensor) -> Work:
+    """`work` as a CUDA graph, for as many ids. Recording does not run it: the first play does."""
+    held, graph = ids.clone(), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        out = work(ids)
+        out = work(held)
 
-    def play() -> Tensor:
+    def play(ids: Tensor) -> Tensor:
+        held.copy_(ids)
         graph.replay()
-        return out
+        return out.clone()
 
     return play

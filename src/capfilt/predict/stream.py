@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from capfilt.blocks.attention import Seen
+from capfilt.blocks.attention import Past, Seen
 from capfilt.blocks.med import Med
 from capfilt.blocks.past import FixedPast
 from capfilt.predict.decode import chosen, looks
@@ -160,8 +160,7 @@ class BlipRelay:
         return self.step(self._step, ids)
 
     def _step(self, ids: Tensor) -> Tensor:
-        states = self.text.speak_on(ids, self.held, self.past)
-        return self.text.word_logits(states[:, -1])[:, : self.words].float()
+        return word_behind(self.text, ids, self.held, self.past, self.words)
 
     def take(self, slots: Int[Tensor, "k"]) -> None:
         """As `Relay`."""
@@ -182,6 +181,14 @@ class BlipRelay:
         self.step.forget()
         self.past.keep(slots)
         self.held = each_once(self.held, lambda seen: seen[slots])
+
+
+def word_behind(
+    text: Med, ids: Tensor, seen: Sequence[Seen], past: Past, words: int | None, hidden: Tensor | None = None
+) -> Tensor:
+    """Adds ids (R, L) to every row; logits (R, V) of the word behind them, of the first `words` ids."""
+    states = text.speak_on(ids, seen, past, hidden)
+    return text.word_logits(states[:, -1])[:, :words].float()
 
 
 def each_once(seen: Sequence[Seen], work: Callable[[Tensor], Tensor]) -> list[Seen]:

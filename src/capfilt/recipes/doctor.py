@@ -27,6 +27,7 @@ from capfilt.models.blip import PRESETS, Blip
 from capfilt.predict.decode import Decoding
 from capfilt.predict.predictor import Predictor
 from capfilt.predict.ready import engine_of
+from capfilt.predict.recorded import records
 from capfilt.predict.use import Model, load
 from capfilt.recipes.bench.work import DTYPES, CannotRun, need
 from capfilt.runtime import allocator, device, machine, matmul_speed, rng, usable_cores
@@ -119,7 +120,7 @@ def speed(model: str | None = None, size: str = "base", px: int | None = None) -
         "precision": precision,
         "why": loaded.precision.why,
         "engine": engine_of(loaded.at_work),
-        "compiled": False,  # `ready` compiles nothing
+        "compiled": _compiled(loaded, where),
         "threads": torch.get_num_threads(),
         "usable_cores": usable_cores(),
         "allocator": allocator(),
@@ -129,6 +130,13 @@ def speed(model: str | None = None, size: str = "base", px: int | None = None) -
             name: round(rate * flop / limits[precision], 3) for name, rate in rates.items() if "encode" in name
         },
     }
+
+
+def _compiled(loaded: Model, where: torch.device) -> str:
+    """What does not run operation by operation."""
+    parts = ["the image tower by OpenVINO"] * (engine_of(loaded.at_work) == "openvino")
+    parts += ["decoding steps as CUDA graphs"] * records(where)
+    return ", ".join(parts) or "nothing"
 
 
 def _random(size: str, px: int | None) -> Model:

@@ -29,8 +29,9 @@ from capfilt.models.blip_vqa import Answering, BlipVqaConfig
 from capfilt.ranks import ALONE, Ranks
 from capfilt.recipes.task_kinds import Dialogues, Pairs, Part, Questions, Statements, TaskConfig
 from capfilt.runtime import derive, machine, sigterm_raises
-from capfilt.train.loop import NEUTRAL, TrainConfig, fit
+from capfilt.train.loop import TrainConfig, fit
 from capfilt.train.schedule import Schedule
+from capfilt.train.settings import outcome
 from capfilt.weights.checkpoint import OURS, Opened, open_checkpoint
 from capfilt.weights.rename import to_own
 from capfilt.weights.sizes import PROMPT, Config
@@ -248,17 +249,14 @@ def train_task(
 
 def _settings(name: str, config: TaskConfig, sources: TaskSources) -> dict[str, Any]:
     """All that results depend on."""
-    settings = to_dict(config)
-    for neutral in NEUTRAL:
-        del settings["train"][neutral]
-    return {"task": name, "sources": to_dict(sources), "config": settings}
+    return {"task": name, "sources": to_dict(sources), "config": outcome(to_dict(config))}
 
 
 @contextlib.contextmanager
 def _folder(out: Path, settings: dict[str, Any], ranks: Ranks) -> Iterator[None]:
     """Holds the folder for a run of these settings; where one of others is, that is refused."""
     with lease(out) if not ranks.rank else contextlib.nullcontext(), sigterm_raises():
-        if (out / SETTINGS).is_file() and read_json(out / SETTINGS) != settings:
+        if (out / SETTINGS).is_file() and outcome(read_json(out / SETTINGS)) != settings:
             raise ConfigError(f"{out}: holds a run of other settings or data. Use another --out, or delete the folder.")
         ranks.barrier()
         yield

@@ -26,7 +26,7 @@ from capfilt.ranks import ALONE, Ranks
 from capfilt.runtime import WORTH, Terminated, derive, device, generator, matmul_gain, usable_cores
 from capfilt.train.checkpoint import load_checkpoint, save_checkpoint
 from capfilt.train.joint import JointStep
-from capfilt.train.settings import NEUTRAL, TrainConfig
+from capfilt.train.settings import TrainConfig, outcome
 from capfilt.train.sharded import clip_gradients, local, sharded, whole
 from capfilt.train.speed import Speedometer
 from capfilt.weights import store
@@ -281,14 +281,8 @@ class _Run:
 
 
 def _fingerprint(model: Model, objective: Any, config: TrainConfig, batches: StepBatches) -> str:
-    """Settings younger than the first runs count only where they change something: runs from before stay known."""
-    run = {k: v for k, v in to_dict(config).items() if k not in NEUTRAL}
-    if config.accumulate == 1 or not config.accumulate_exact:
-        del run["accumulate_exact"]
-    built = {k: v for k, v in to_dict(model.config).items() if (k, v) != ("prompt", "")}
-    if not built["text"]["checkpoint_layers"]:
-        del built["text"]["checkpoint_layers"]
-    return fingerprint({"model": built, "objective": to_dict(objective), "train": run, "data": batches.describe()})
+    about = {"model": to_dict(model.config), "objective": to_dict(objective), "train": to_dict(config)}
+    return fingerprint({**outcome(about), "data": batches.describe()})
 
 
 def _optimiser(model: Model, config: TrainConfig) -> torch.optim.AdamW:

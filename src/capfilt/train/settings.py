@@ -1,12 +1,34 @@
 """The settings of one training run."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from capfilt.errors import ConfigError
 from capfilt.train.schedule import Schedule
 
-NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile", "shard")  # settings that no result depends on
+NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile", "shard", "checkpoint_layers")  # no result depends on them
+YOUNGER = {
+    "prompt": "",
+    "no_repeat": 0,
+    "banned": [],
+    "required": [],
+    "groups": 1,
+}  # than the first runs: as those were
+
+
+def outcome(settings: Any) -> Any:
+    """Of settings as JSON, those that results depend on, at any depth: runs of equal ones are the same run.
+
+    What is younger than the first runs counts only where it changes something, so that runs from before stay known.
+    """
+    if not isinstance(settings, dict):
+        return settings
+    idle = {*NEUTRAL, *(name for name, before in YOUNGER.items() if settings.get(name) == before)}
+    if settings.get("accumulate") == 1 or not settings.get("accumulate_exact"):
+        idle.add("accumulate_exact")
+    if "groups" in idle:
+        idle.add("diversity")
+    return {name: outcome(value) for name, value in settings.items() if name not in idle}
 
 
 @dataclass(frozen=True)

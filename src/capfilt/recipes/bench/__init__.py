@@ -1,9 +1,10 @@
-"""`capfilt bench`: ours against its peers, by turns, each side in a process of its own, on this machine.
+"""`capfilt bench`: ours against its peers, by turns, on this machine.
 
     make bench                          # every row of the table in at most 30 minutes; writes bench/results.json
     make bench ROWS="encode-fp32-b1 greedy-fp32-b1"
 
 A row's ratio is the peer's seconds over ours: the median over rounds, with the least (`low`) and the greatest (`high`).
+The peers of the table's CPU rows run in a process of their own (`other`).
 """
 
 import time
@@ -90,14 +91,16 @@ def measure(
 
     other: where the peers of a row of the table run; without, they run here.
     """
-    work, peers = row.build(shelf), {}
+    work = row.build(shelf)
+    runs = results = work.peers
     if other is not None:
         other.build(name)
-        peers = {peer: partial(other.run, peer) for peer in work.peers}
-    calls: dict[str, Callable[[], Any]] = {"ours": work.ours, **(peers or work.peers)}
+        runs = {peer: partial(other.run, peer) for peer in work.peers}
+        results = {peer: partial(other.result, peer) for peer in work.peers}
+    calls: dict[str, Callable[[], Any]] = {"ours": work.ours, **runs}
     began, flop = time.perf_counter(), 0.0
     mine = work.ours()
-    found = {peer: work.check(mine, other.result(peer) if other else call()) for peer, call in work.peers.items()}
+    found = {peer: work.check(mine, result()) for peer, result in results.items()}
     if time.perf_counter() - began < LONG_S:  # else it is long even without what was made for the first call
         began = time.perf_counter()
         for call in calls.values():

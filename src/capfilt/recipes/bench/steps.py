@@ -40,11 +40,8 @@ def step(shelf: "Shelf", preset: str, size: int, precision: str, px: int | None 
         return lambda: trainer.step(partial(trainer.model.losses, batch, objective, 0.4, uniform))
 
     def plain() -> Callable[[], Losses]:
-        trainer, drawn, fixed = (
-            _Trainer(config, precision, where),
-            _drawn(config, batch, objective, uniform),
-            padded(batch),
-        )
+        trainer, fixed = _Trainer(config, precision, where), padded(batch)
+        drawn = _drawn(config, batch, objective, uniform)
 
         def step() -> Losses:
             with plain_attention(True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from capfilt.errors import CheckFailed, ConfigError
-from capfilt.runtime import machine
+from capfilt.runtime import machine, wait
 
 if TYPE_CHECKING:
     from capfilt.recipes.bench.peers import Shelf
@@ -72,8 +72,7 @@ def waited(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
 
     def whole() -> T:
         found = work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         return found
 
     return whole
