@@ -9,6 +9,9 @@
 | 4 | `WeightsError` | weights or a checkpoint that do not fit |
 | 5 | `StorageError` | the disk: full, or not writable |
 | 6 | `BusyError` | another run is writing to this folder |
+| 7 | `ChangedError` | settings, models or data differ from those of the run that would go on |
+| 3 | `FailRateError` | `clean`: more rows failed than allowed |
+| 4 | `NothingToRead` | `clean` and its kin: no collection there, or no row in it that can be used |
 | 130, 143 | | interrupted (Ctrl-C), terminated (SIGTERM): state saved, run again to go on |
 """
 
@@ -65,6 +68,24 @@ class StorageError(CapfiltError):
     """The disk refused: full, read-only, or no permission."""
 
     exit_code = 5
+
+
+class FailRateError(CapfiltError):
+    """More rows failed than `--max-fail-rate` allows."""
+
+    exit_code = 3
+
+
+class NothingToRead(DataError):
+    """A collection to clean that is not there, or holds no row that can be used."""
+
+    exit_code = 4
+
+
+class ChangedError(ConfigError):
+    """A run that would go on with other settings, models or data than it was begun with."""
+
+    exit_code = 7
 
 
 class BusyError(CapfiltError):

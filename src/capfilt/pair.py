@@ -15,14 +15,14 @@ class Pair:
     """One raw sample as it was read: nothing decoded, nothing judged.
 
     key:    unique within its source.
-    image:  encoded bytes, or None where the image is missing.
+    image:  encoded bytes, a `data.refs.Ref` where they are not loaded yet, or None where the image is missing.
     texts:  the captions that came with it; empty where there were none.
     source: where it was read from, for messages.
     meta:   every other column, passed through untouched.
     """
 
     key: str
-    image: bytes | None
+    image: Any
     texts: tuple[str, ...] = ()
     source: str = ""
     meta: dict[str, Any] = field(default_factory=dict)

@@ -1,8 +1,11 @@
 """`capfilt caption` on a small model: a caption a line, errors told and counted, folders, JSON lines."""
 
 import dataclasses
+import importlib
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -98,7 +101,12 @@ def test_what_can_be_wrong(capfilt, given, tmp_path, monkeypatch):
     model, folder = given
     picture = str(folder / "a.png")
     for words, said, number in (
-        ((picture,), "no model; give --model", 2),
+        ((picture, "--model", model, "--prefix", "x"), "--prefix belong to files", 2),
+        ((picture, "--model", model, "--ext", ".txt", "--json"), "--json is for what is printed", 2),
+        ((picture, "--model", model, "--ext", ".png"), "no suffix for texts", 2),
+        ((picture, "--model", model, "--ext", "txt", "--template", "{tags}"), "no field {tags}", 2),
+        ((picture, "--model", model, "--ext", "txt", "--template", "{name}"), "has no {caption}", 2),
+        ((picture, "--model", model, "--ext", "txt", "--existing", "keep"), "keep", 2),
         ((str(tmp_path), "--model", model), "no picture in this folder", 3),
         ((picture, "--model", model, "--beams", "3", "--top-p", ".9"), "belong to", 2),
         ((picture, "--model", model, "--precision", "fp7"), "fp7", 2),
@@ -106,6 +114,18 @@ def test_what_can_be_wrong(capfilt, given, tmp_path, monkeypatch):
     ):
         code, out, err = capfilt("caption", *words)
         assert (code, out) == (number, "") and said in err and err.count("\n") == 1
+
+
+def test_without_a_model_the_own_one_writes_and_says_so(capfilt, given, wanted, monkeypatch):
+    model, folder = given
+    monkeypatch.delenv("CAPFILT_MODEL", raising=False)
+    own = ModuleType("capfilt.recipes.own")
+    vars(own).update(captioner=lambda: Path(model), about=lambda: "the demo's own")
+    monkeypatch.setitem(sys.modules, own.__name__, own)
+    monkeypatch.setattr(importlib.import_module("capfilt.recipes"), "own", own, raising=False)
+    code, out, err = capfilt("caption", str(folder / "a.png"), "--beams", "2")
+    assert (code, out) == (0, wanted[0] + "\n")
+    assert err == "capfilt: no --model given: the demo's own\n"
 
 
 def test_devices_share_the_pictures_and_the_lines_stay(capfilt, given, wanted, monkeypatch):

@@ -15,7 +15,7 @@ from PIL import Image
 from capfilt.data import decoders as room
 from capfilt.data.decoders import Decoded, Decoders, Reading, read
 from capfilt.errors import ConfigError, ImageError
-from capfilt.inputs.images import decode, to_pixels
+from capfilt.inputs.images import ImageInfo, decode, to_pixels
 
 PX = 16
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -85,7 +85,22 @@ def test_every_form_of_a_picture_gives_its_pixels_in_order(workers, tmp_path):
     for i, one in enumerate(found):
         assert isinstance(one, Decoded)
         np.testing.assert_array_equal(one.pixels, to_pixels(noise(i), PX))
-    assert found[0].notes == ("too_small",) and found[3].notes == ()
+    assert found[0].info == ImageInfo("PNG", "RGB", 40, 24, 1, ("too_small",))
+    assert found[0].notes == ("too_small",) and found[3].info is None and found[3].notes == ()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_header_comes_with_the_pixels(workers):
+    clip = io.BytesIO()
+    first, *others = (Image.fromarray(noise(i, 40, 200)) for i in range(3))
+    first.save(clip, "GIF", save_all=True, append_images=others)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo = encoded(noise(0, 48, 64), "JPEG", exif=turned)
+    with Decoders(PX, Reading(workers)) as decoders:
+        found = list(decoders.decode([clip.getvalue(), photo]))
+    assert found[0].info == ImageInfo("GIF", "P", 200, 40, 3, ("animated", "odd_aspect"))
+    assert found[1].info == ImageInfo("JPEG", "RGB", 64, 48, 1, ())  # as stored
 
 
 def test_a_clip_is_read_frame_by_frame():
@@ -127,6 +142,31 @@ def test_a_decoder_that_dies_or_hangs_costs_its_row_alone():
     assert "exit code 3" in str(found[5])
     for i, at in enumerate((0, 2, 4, 7, 8, 9)):
         np.testing.assert_array_equal(found[at].pixels, to_pixels(noise(i), PX))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux")
+def test_a_picture_that_takes_all_memory_costs_its_row_alone():
+    page = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(page, "PNG", compress_level=1)  # 100 MB unpacked
+    images = [encoded(noise(0)), page.getvalue(), encoded(noise(1))]
+    with Decoders(PX, Reading(1, limit_mib=64), command=COMMAND) as decoders:
+        pid = decoders._workers[0]._process.pid
+        found = list(decoders.decode(images))
+        assert [worker._process.pid for worker in decoders._workers] == [pid]  # it was told so and lives
+    assert isinstance(found[1], ImageError) and found[1].reason == "too_large"
+    assert isinstance(found[0], Decoded) and isinstance(found[2], Decoded)
+    with Decoders(PX, Reading(1)) as decoders:
+        assert isinstance(next(decoders.decode(images[1:2])), Decoded)
+
+
+def test_memory_that_ends_after_the_codec_is_too_large_too(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(room, "to_pixels", full)
+    with pytest.raises(ImageError) as told:
+        read(encoded(noise(0)), PX)
+    assert told.value.reason == "too_large"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -189,7 +229,7 @@ def test_processes_are_started_where_there_is_enough_to_do(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"workers": -1}, {"ahead_mib": 0}, {"limit_s": 0.0}, {"workers": 1, "resize": "device"}]
+    "wrong", [{"workers": -1}, {"ahead_mib": 0}, {"limit_mib": 0}, {"limit_s": 0.0}, {"workers": 1, "resize": "device"}]
 )
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from importlib import import_module
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from capfilt.data.rows import Seen
 from capfilt.data.sources import open_source
 from capfilt.errors import DataError
 from capfilt.inputs.images import decode
@@ -171,6 +173,86 @@ def test_real_noisy_data(shared, tmp_path):
     assert all(decode(p.image).size == (160, 160) for p in pairs)
 
 
+# Without captions, by address, from the hub
+
+
+def test_captions_are_optional_where_that_is_said(tmp_path):
+    put(tmp_path / "photos", a_jpg=jpg(1), sub__b_png=jpg(2))
+    pairs, failures = read(tmp_path / "photos", captions="optional")
+    assert texts(pairs) == {"a.jpg": (), "sub/b.png": ()} and not failures and pairs[0].image == jpg(1)
+    assert texts(read(tmp_path / "photos/a.jpg", captions="optional")[0]) == {"a.jpg": ()}
+    put(tmp_path / "photos", a_txt="words")
+    assert texts(read(tmp_path / "photos", captions="optional")[0]) == {"a.jpg": ("words",), "sub/b.png": ()}
+    rows = [{"file": "a.jpg"}, {"file": "a.jpg", "text": "words"}, {"file": "a.jpg"}, {"text": "alone"}]
+    put(tmp_path / "photos", t_jsonl=lines(*rows), t_csv="file,split\na.jpg,val\n")
+    pairs, failures = read(tmp_path / "photos/t.jsonl", captions="optional")
+    assert texts(pairs) == {"a.jpg": (), "a.jpg@2": ("words",)}
+    assert [(f.reason, f.texts) for f in failures] == [("duplicate_key", ()), ("no_image", ("alone",))]
+    pairs, _ = read(tmp_path / "photos/t.csv", captions="optional")
+    assert texts(pairs) == {"a.jpg": ()} and pairs[0].meta == {"split": "val"}
+    with pytest.raises(DataError, match="no column 'words'"):
+        read(tmp_path / "photos/t.csv", captions="optional", text="words")
+
+
+def test_addresses_are_places_where_that_is_said(tmp_path):
+    there = "https://a.org/x.jpg"
+    put(tmp_path, t_jsonl=lines({"url": there, "text": "x"}, {"url": there, "text": "y", "file": "z.jpg"}), z_jpg=jpg())
+    put(tmp_path, list_txt=f"{there}\twords\n\n{there}\n https://b.org/../y.jpg \nfile.jpg\n")
+    items = list(open_source(tmp_path / "t.jsonl", urls=True).read(lazy=True))
+    assert [(i.key, i.image.kind, i.image.path) for i in items] == [
+        (there, "url", there),
+        ("z.jpg", "file", f"{tmp_path}/z.jpg"),
+    ]
+    *items, broken = open_source(tmp_path / "list.txt", urls=True, captions="optional").read(lazy=True)
+    assert texts(items) == {there: ("words",), f"{there}@2": (), "https://b.org/../y.jpg": ()}
+    assert [i.image.path for i in items] == [there, there, "https://b.org/../y.jpg"]
+    assert broken.reason == "bad_row" and broken.message == "list.txt:5: not a URL: 'file.jpg'"
+    *items, _ = open_source(tmp_path / "list.txt").read(lazy=True)
+    assert {i.reason for i in items} == {"url", "no_text"}
+    with pytest.raises(DataError, match=r"url 1"):
+        read(tmp_path / "list.txt")
+    with pytest.raises(DataError, match=r"no usable pair. 4 rows failed \(url 3, bad_row 1\)"):
+        read(tmp_path / "list.txt", urls=True, captions="optional")
+
+
+def test_data_sets_of_the_hub(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Hub(MemoryFileSystem):
+        protocol, store, pseudo_dirs = "hf", {}, [""]
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("hf:/"))
+
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "hf", Hub)
+    table = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist([{"image": {"bytes": jpg(1), "path": "a.jpg"}, "text": "one"}]), table)
+    top = "/datasets/owner/name.v1"
+    Hub().pipe({f"{top}/data/train-0.parquet": table.getvalue(), f"{top}/README.md": b"", f"{top}@r/s/b.jpg": jpg(2)})
+    pairs, failures = read("hf:owner/name.v1")
+    assert texts(pairs) == {"data/a.jpg": ("one",)} and not failures and pairs[0].image == jpg(1)
+    pairs, _ = read("hf:owner/name.v1@r/s", captions="optional")
+    assert texts(pairs) == {"b.jpg": ()} and pairs[0].image == jpg(2)
+    for wrong in ("hf:name", "hf:owner/", "hf:owner/na me"):
+        with pytest.raises(DataError, match="hf:owner/name, with"):
+            open_source(wrong)
+
+
+def test_a_driver_with_errors_of_its_own_is_one_line(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Broken(MemoryFileSystem):
+        protocol = "broken"
+
+        def isdir(self, path):
+            raise RuntimeError("no route")
+
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "broken", Broken)
+    with pytest.raises(DataError, match=r"broken://x: cannot be opened \(no route\)"):
+        open_source("broken://x")
+
+
 # Hazards
 
 
@@ -228,6 +310,40 @@ def test_explicit_keys_must_be_unique(tmp_path):
     put(tmp_path, a_jpg=jpg(), b_jpg=jpg(), t_jsonl=lines(*rows))
     pairs, failures = read(tmp_path / "t.jsonl")
     assert texts(pairs) == {"k": ("x",)} and reasons(failures) == {"k": "duplicate_key"}
+
+
+def test_keys_do_not_hang_on_images_that_are_there(tmp_path):
+    rows = [{"key": "k", "file": "gone.jpg", "text": "x"}, {"key": "k", "file": "a.jpg", "text": "y"}]
+    more = [{"file": "gone.jpg", "text": "x"}, {"file": "gone.jpg", "text": "y"}, {"file": "a.jpg", "text": "z"}]
+    put(tmp_path, t_jsonl=lines(*rows, *more), a_jpg=jpg())
+    pairs, failures = read(tmp_path / "t.jsonl")
+    assert texts(pairs) == {"a.jpg": ("z",)}
+    assert [(f.key, f.reason, f.texts) for f in failures] == [
+        ("k", "missing_file", ("x",)),
+        ("k", "duplicate_key", ("y",)),
+        ("gone.jpg", "missing_file", ("x",)),
+        ("gone.jpg@2", "missing_file", ("y",)),
+    ]
+
+
+def test_lazily_nothing_is_loaded(tmp_path):
+    put(tmp_path, t_jsonl=lines({"file": "gone.jpg", "text": "x"}, {"file": "../../b.jpg", "text": "y"}))
+    pair, failure = open_source(tmp_path / "t.jsonl").read(lazy=True)
+    assert pair.key == "gone.jpg" and pair.image.path == f"{tmp_path}/gone.jpg"
+    assert failure.reason == "outside_folder" and failure.texts == ("y",)
+    put(tmp_path, t_jsonl="{", u_jsonl="")
+    assert [i.reason for i in open_source(tmp_path / "t.jsonl").read(lazy=True)] == ["bad_row"]
+    with pytest.raises(DataError, match="no rows"):
+        list(open_source(tmp_path / "u.jsonl").read(lazy=True))
+
+
+def test_seen_knows_what_came_before():
+    seen, known = Seen(), set()
+    for i in range(5000):
+        what = (f"key {i * i % 3001}", ("text",) * (i % 2))
+        assert seen.add(*what) == (what not in known)
+        known.add(what)
+    assert seen.add("\udcff") and not seen.add("\udcff")
 
 
 def test_csv_rows_that_do_not_fit(tmp_path):

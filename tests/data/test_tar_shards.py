@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capfilt.data import tar_shards
 from capfilt.data.sources import Failure, open_source
 from capfilt.data.tar_shards import expand, split_name
 from capfilt.errors import DataError
@@ -130,6 +131,47 @@ def test_a_shard_cut_at_every_block_gives_its_whole_samples(tmp_path):
         assert sum(isinstance(i, Pair) for i in items) == whole, cut
         failures = [i for i in items if isinstance(i, Failure)]
         assert [f.reason for f in failures] == ["truncated"] * (cut < end_mark), (cut, failures)
+
+
+def test_without_captions_the_half_sample_at_a_cut_is_not_taken_for_a_whole_one(tmp_path):
+    members = [("a.jpg", jpg()), ("b.jpg", jpg()), ("b.txt", b"text of b")]
+    data = shard(tmp_path / "s.tar", members).read_bytes()
+    with tarfile.open(tmp_path / "s.tar") as tar:
+        end = tar.getmembers()[1].offset_data + 1024
+    pairs, failures = read(tmp_path / "s.tar", captions="optional")
+    assert texts(pairs) == {"s/a": (), "s/b": ("text of b",)} and not failures
+    (tmp_path / "s.tar").write_bytes(data[:end])
+    pairs, failures = read(tmp_path / "s.tar", captions="optional")
+    assert texts(pairs) == {"s/a": ()} and reasons(failures) == {"s": "truncated"}
+    assert "1 samples are incomplete (b)" in failures[0].message
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_packed_shards(tmp_path, suffix):
+    members = [
+        ("a.txt", b"one"),
+        ("a.json", b'{"n": 1}'),
+        ("a.jpg", jpg(1)),
+        ("b.jpg", jpg(2)),
+        ("b.txt", b"y" * 70_000),
+    ]
+    pairs, failures = read(shard(tmp_path / f"s.tar.{suffix}", members, mode=f"w:{suffix}"))
+    assert [(p.key, p.image, len(p.texts[0])) for p in pairs] == [("s/a", jpg(1), 3), ("s/b", jpg(2), 8192)]
+    assert pairs[0].meta == {"n": 1} and not failures
+
+
+def test_a_text_that_cannot_be_had_costs_its_row(tmp_path, monkeypatch):
+    members = [("a.jpg", jpg()), ("a.txt", b"one"), ("b.jpg", jpg()), ("b.txt", b"two")]
+    path, plain = shard(tmp_path / "s.tar", members), tar_shards.read
+
+    def read_badly(handle, member):
+        if member.name == "a.txt":
+            raise OSError("the line broke")
+        return plain(handle, member)
+
+    monkeypatch.setattr(tar_shards, "read", read_badly)
+    pairs, failures = read(path)
+    assert texts(pairs) == {"s/b": ("two",)} and reasons(failures) == {"s/a": "unreadable"}
 
 
 @settings(max_examples=40, deadline=None)

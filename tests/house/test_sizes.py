@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES, FUNCTION, ARGUMENTS = 400, 60, 9
+FLAGS = 18  # of a verb: each is looked up by its name
 
 
 def functions(path: Path):
@@ -33,7 +34,9 @@ def test_argument_lists_are_short():
         for name, node in functions(path):
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             counts[name] = len([a for a in every if a.arg not in ("self", "cls", "ctx")])
-    assert not {name: count for name, count in counts.items() if count > ARGUMENTS}
+    assert not {
+        name: count for name, count in counts.items() if count > (FLAGS if "capfilt/cli/" in name else ARGUMENTS)
+    }
 
 
 def test_every_module_says_what_it_is():

@@ -41,6 +41,7 @@ class Sources:
     test: str | None = None
     image: str | None = None
     text: str | None = None
+    mix: str | None = None
     store_px: int = 160
 
     def absolute(self) -> "Sources":

@@ -112,8 +112,8 @@ class Cycle:
             px, data = sources.store_px, self.out / "data"
 
             def read(path: str, part: str) -> Collection:
-                one_text = part == "web"
-                return from_source(path, data / part, px, one_text, image=sources.image, text=sources.text)
+                one_text, mix = part == "web", sources.mix if part == "web" else None
+                return from_source(path, data / part, px, one_text, image=sources.image, text=sources.text, mix=mix)
 
             web, human = read(sources.pairs, "web"), read(sources.human, "human")
             test = read(sources.test, "test") if sources.test is not None else None

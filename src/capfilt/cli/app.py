@@ -14,14 +14,20 @@ from capfilt.cli import (
     bench,
     bootstrap,
     caption,
+    check,
+    clean,
     convert,
+    decide,
+    diff,
     doctor,
     evaluate,
     explain,
     export,
     golden,
     models,
+    plan,
     report,
+    review,
     study,
     train,
     verify,
@@ -31,6 +37,15 @@ from capfilt.runtime import Terminated, peak_mib, sigterm_raises
 
 VERBS: dict[str, Callable[..., None]] = {
     "caption": caption.caption,
+    "clean": clean.clean,
+    "plan": plan.plan,
+    "decide": decide.decide,
+    "review": review.review,
+    "status": clean.status,
+    "retry": clean.retry,
+    "diff": diff.diff,
+    "check": check.check,
+    "dedup": check.dedup,
     "bootstrap": bootstrap.bootstrap,
     "train": train.train,
     "eval": evaluate.evaluate,
@@ -46,7 +61,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "study": study.study,
 }
 INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143
-RESUMES = ("bootstrap", "train", "study")  # verbs that go on where they were stopped
+RESUMES = ("bootstrap", "caption", "clean", "export", "retry", "train", "study")  # they go on where they were stopped
 GO_ON = "run the same command again to go on"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 

@@ -6,8 +6,15 @@ from typing import Annotated
 import typer
 
 
-def report(run: Annotated[Path, typer.Argument(help="A folder that bootstrap wrote.")]) -> None:
-    """Write a run's report.html again."""
+def report(run: Annotated[Path, typer.Argument(help="A folder that bootstrap or clean wrote.")]) -> None:
+    """Write a run's page again."""
+    if (run / "run.json").is_file():
+        from capfilt.cli.clean import codes
+        from capfilt.recipes import cleaning
+
+        with codes():
+            print(cleaning.tell(run))
+        return
     from capfilt.bootstrap import rounds
 
     print(rounds.rewrite_report(run))

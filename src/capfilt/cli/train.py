@@ -42,6 +42,10 @@ def train(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/RECIPE]")] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(metavar="web=.3,syn=.7", help="Which text each row of --pairs gets, where they are a run."),
+    ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the recipes and leave.")] = False,
 ) -> None:
@@ -58,12 +62,13 @@ def train(
     folder, chosen, data, val = out or Path("runs") / recipe, sets or [], data or [], val or []
     line = ""
     if recipe in recipes.TASKS:
-        if human is not None:
-            raise ConfigError(f"--human {human}: {recipe} learns from --data alone")
+        if human is not None or mix is not None:
+            raise ConfigError(f"--human and --mix belong to recipes of the cycle; {recipe} learns from --data alone")
         line = told(recipes.tune(recipe, folder, chosen, data, val, images, init or "small"))
     elif images or init:
         raise ConfigError(f"--images and --init belong to the recipes {', '.join(recipes.TASKS)}")
     else:
+        chosen = [*chosen, *([f"sources.mix={mix}"] if mix is not None else [])]
         recipes.run(recipe, folder, chosen, one("--pairs", data), human, one("--test", val))
     if not from_environment().rank:
         print(*filter(None, (line, folder)), sep="\n")

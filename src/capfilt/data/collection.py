@@ -110,6 +110,7 @@ def from_source(
     image: str | None = None,
     text: str | None = None,
     anew: bool = False,
+    mix: str | None = None,
 ) -> Collection:
     """Reads a real collection once into `out` (pictures as one array, rows as JSON); a second call maps what is there.
 
@@ -117,6 +118,7 @@ def from_source(
     one_text: a row per (image, text) pair, as web data are judged; else an image keeps all its captions, also those
               of other rows (texts of known truth stay rows of their own).
     image, text: columns, where the usual names do not fit.
+    mix:      of a cleaning run, as `open_source` has it.
     reading:  how pictures are decoded; by as many processes as there are processor cores unless it says otherwise.
     anew:     what `out` holds may make way, where the source has changed or is another. Else that is a ConfigError:
               a model may have learned from it. A source that is gone is no change; all of it is in `out`.
@@ -126,10 +128,11 @@ def from_source(
     about = out / "rows.json"
     rows = read_json(about) if about.is_file() else None
     try:
-        source = open_source(path, image=image, text=text)
+        source = open_source(path, image=image, text=text, mix=mix)
         how = {"root": source.origin.root, "px": px, "one_text": one_text, "image": image, "text": text}
         scaled = {"scaled": True} if reading and reading.scaled else {}
-        mark = fingerprint({**how, **scaled, "files": source.state()})
+        mixed = {"mix": mix} if mix is not None else {}
+        mark = fingerprint({**how, **scaled, **mixed, "files": source.state()})
     except DataError:
         if anew or rows is None or rows.get("path") != path:
             raise

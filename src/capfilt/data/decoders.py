@@ -1,18 +1,28 @@
 """Pictures read ahead of their use: few of them on threads, many in processes of their own, in the order they came.
 
 Threads are as fast and start at once. A process takes the time of some pictures to start, leaves the interpreter to
-the model, and stands for itself: a codec that crashes or hangs on hostile bytes costs its row, not the run. Pixels come
-back through memory that both map, without a name that could be left behind; only words go through the pipes. When the
-parent dies, by whatever death, its end of the pipe closes and the worker leaves. It holds nothing of the parent's,
-least of all the lock on its folder, and never loads torch.
+the model, and stands for itself: a codec that crashes, hangs or takes all memory on hostile bytes costs its row, not
+the run. Pixels come back through memory that both map, without a name that could be left behind; only words go through
+the pipes. When the parent dies, by whatever death, its end of the pipe closes and the worker leaves. It holds nothing
+of the parent's, least of all the lock on its folder, and never loads torch.
 
     asked:    `path` or `data` (4 bytes), length (8 bytes), the path or the image's bytes
-    answered: `+` or `-`, length (8 bytes); the notes, or the reason and the message, a zero byte between
+    answered: `+` or `-`, length (8 bytes); the header as JSON, or the reason and the message, a zero byte between
+
+Reasons that processes add to those of `inputs.images`:
+
+| reason | the image |
+|---|---|
+| `decoder_crash` | ended the process that decoded it |
+| `decode_timeout` | was not done within `limit_s` |
+| `too_large` | took more memory than `limit_mib` |
 """
 
 import contextlib
+import json
 import mmap
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -21,7 +31,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, Literal, NamedTuple
@@ -31,7 +41,7 @@ from PIL import Image
 
 import capfilt
 from capfilt.errors import ConfigError, ImageError
-from capfilt.inputs.images import decode, inspect, to_pixels, upright
+from capfilt.inputs.images import ImageInfo, decode, inspect, to_pixels, upright
 from capfilt.runtime import usable_cores
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
@@ -52,6 +62,7 @@ class Reading:
                faster, and a little off (docs/numbers.md, Reading pictures).
     ahead_mib: the most that may be read ahead of its use, encoded bytes included.
     limit_s:   seconds after which a process that is still at one picture is ended.
+    limit_mib: memory that a process may take beyond what it starts with (on Linux; threads have no limit).
     resize:    `device`: threads decode, and the model's device resizes (`inputs.squash`; a level off here and there).
     """
 
@@ -59,11 +70,12 @@ class Reading:
     scaled: bool = False
     ahead_mib: int = 256
     limit_s: float = 60.0
+    limit_mib: int = 1536
     resize: Literal["pillow", "device"] = "pillow"
 
     def __post_init__(self) -> None:
-        if (self.workers or 0) < 0 or self.ahead_mib < 1 or self.limit_s <= 0:
-            raise ConfigError(f"{self}: workers from 0, ahead_mib from 1, limit_s above 0 are needed")
+        if (self.workers or 0) < 0 or min(self.ahead_mib, self.limit_mib) < 1 or self.limit_s <= 0:
+            raise ConfigError(f"{self}: workers from 0, ahead_mib and limit_mib from 1, limit_s above 0 are needed")
         if self.resize == "device" and self.workers:
             raise ConfigError(f"{self}: pictures of any size come from threads; leave workers out")
 
@@ -75,13 +87,19 @@ class Reading:
 
 
 class Decoded(NamedTuple):
-    """Pixels, uint8, and what was odd about a file (`inputs.images.ImageInfo.notes`).
+    """Pixels, uint8, and what the header of a file says.
 
     pixels: (px, px, 3), of a clip (F, px, px, 3); of any height and width where they were not to be resized.
+    info:   None for what was never encoded: arrays and open pictures.
     """
 
     pixels: np.ndarray
-    notes: tuple[str, ...] = ()
+    info: ImageInfo | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the file (`inputs.images.ImageInfo.notes`)."""
+        return self.info.notes if self.info else ()
 
 
 def read(image: Picture, px: int, scaled: bool = False, as_stored: bool = False, as_large: bool = False) -> Decoded:
@@ -92,6 +110,13 @@ def read(image: Picture, px: int, scaled: bool = False, as_stored: bool = False,
 
     Raises ImageError: no such file, or nothing that can be shown.
     """
+    try:
+        return _read(image, px, scaled, as_stored, as_large)
+    except MemoryError:
+        raise ImageError("too_large", "the picture does not fit into memory") from None
+
+
+def _read(image: Picture, px: int, scaled: bool, as_stored: bool, as_large: bool) -> Decoded:
     if isinstance(image, np.ndarray):
         return Decoded(_checked(image) if as_large else _squashed(_checked(image), px))
     if isinstance(image, Image.Image):
@@ -101,7 +126,7 @@ def read(image: Picture, px: int, scaled: bool = False, as_stored: bool = False,
         raise ImageError("not_an_image", f"a {type(image).__name__}; a path, bytes, picture or array is needed")
     data = image if isinstance(image, bytes) else _bytes_of(image)
     picture = decode(data, as_stored=as_stored, least_px=px if scaled else None)
-    return Decoded(np.array(picture) if as_large else to_pixels(picture, px), inspect(data).notes)
+    return Decoded(np.array(picture) if as_large else to_pixels(picture, px), inspect(data))
 
 
 class Decoders:
@@ -128,7 +153,8 @@ class Decoders:
         self._count = self._reading.processes(images)
         how = {"scaled": self._reading.scaled, "as_stored": as_stored, "as_large": as_large}
         self._how = {name: True for name, on in how.items() if on}
-        self._command = (*command, str(px), str(self._reading.limit_s), *self._how)
+        limits = (str(self._reading.limit_s), str(self._reading.limit_mib))
+        self._command = (*command, str(px), *limits, *self._how)
         self._closed = False
 
     def __enter__(self) -> "Decoders":
@@ -218,7 +244,7 @@ class _Worker:
         sign, length = ANSWERED.unpack(_exactly(back, ANSWERED.size))
         code, _, rest = _exactly(back, length).partition(b"\0")
         if sign == b"+":
-            return Decoded(self._shown.copy(), tuple(code.decode().split()))
+            return Decoded(self._shown.copy(), _info(code))
         return ImageError(code.decode(), rest.decode())
 
     def stop(self) -> int:
@@ -240,8 +266,9 @@ def serve(asked: IO[bytes], answers: IO[bytes], shown: np.ndarray, limit_s: floa
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         try:
             found = read(data if kind == b"data" else os.fsdecode(data), len(shown), **how)
+            assert found.info is not None  # only files and bytes come here
             shown[:] = found.pixels
-            sign, answer = b"+", " ".join(found.notes).encode()
+            sign, answer = b"+", json.dumps(asdict(found.info)).encode()
         except ImageError as error:
             sign, answer = b"-", f"{error.reason}\0{error}".encode("utf-8", "backslashreplace")
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -251,11 +278,24 @@ def serve(asked: IO[bytes], answers: IO[bytes], shown: np.ndarray, limit_s: floa
 
 def main() -> None:
     """Runs a worker with the settings that `Decoders` adds to its command."""
-    px, limit_s, *flags, fd = sys.argv[1:]
+    px, limit_s, limit_mib, *flags, fd = sys.argv[1:]
     shown = np.frombuffer(mmap.mmap(int(fd), 0), np.uint8).reshape(int(px), int(px), 3)
+    _bound_memory(int(limit_mib) * 2**20)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent died amid a sentence
         serve(sys.stdin.buffer, sys.stdout.buffer, shown, float(limit_s), **dict.fromkeys(flags, True))
     os._exit(0)  # not by way of flushing a pipe that nobody reads
+
+
+def _bound_memory(more: int) -> None:
+    """So many bytes beyond what is mapped now; where they end, allocating fails, which is an answer and no death."""
+    if sys.platform == "linux":
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + more, mapped + more))
+
+
+def _info(data: bytes) -> ImageInfo:
+    values = json.loads(data)
+    return ImageInfo(**values | {"notes": tuple(values["notes"])})
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """From files to pairs: how a row of a table, a folder's image with its sidecars, and a shard's sample become a Pair.
 
-Nothing here gives up on a whole source: what cannot be used comes out as a Failure with a reason.
+Images are not loaded here: a Pair says where its image lies (`refs.Ref`). Nothing here gives up on a whole source: what
+cannot be used comes out as a Failure with a reason. Each reader yields (place, Pair or Failure); the place is how a
+message about the row begins.
 """
 
-import contextlib
 import json
 import posixpath
 from collections import defaultdict
@@ -12,14 +13,27 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from capfilt.data import tar_shards
-from capfilt.data.rows import KEY_COLUMNS, TEXT_COLUMNS, Row, captions_of, fixed_columns, pick, pick_image, table_rows
+from capfilt.data.refs import MAX_IMAGE_BYTES, Ref, opened, whole, whole_path
+from capfilt.data.rows import (
+    KEY_COLUMNS,
+    STORED,
+    TEXT_COLUMNS,
+    Row,
+    Seen,
+    Stored,
+    captions_of,
+    fixed_columns,
+    mark_of,
+    pick,
+    pick_image,
+    table_rows,
+)
 from capfilt.data.tar_shards import BROKEN_STREAM, TAR_SUFFIXES, Member, escapes, split_name
-from capfilt.errors import DataError
+from capfilt.errors import DataError, ImageError
 from capfilt.inputs.images import SUFFIXES
 from capfilt.inputs.texts import plain_text
 from capfilt.pair import Pair
 
-MAX_IMAGE_BYTES = 256 * 2**20
 LONGEST_NAME = 1024
 TEXT_SIDECARS = ("txt", "caption", "text")
 
@@ -28,12 +42,16 @@ Load = Callable[[], bytes]
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that cannot be used: its key (or its place), a reason code (listed in `sources`), and one clear line."""
+    """A row that cannot be used: its key (or its place), a reason code (listed in `sources`), and one clear line.
+
+    texts: its captions, where it was read that far.
+    """
 
     key: str
     reason: str
     message: str
     source: str = ""
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,8 @@ class Origin:
     root:      rows may name files inside it and nowhere else.
     is_folder: the whole folder `root` was given, not one file in it.
     image, text: columns, where the usual names do not fit.
+    needed:    a row without a text is a Failure.
+    urls:      an image's address is a place to load it from, not a Failure.
     """
 
     fs: Any = field(repr=False, compare=False)
@@ -51,86 +71,86 @@ class Origin:
     files: tuple[str, ...] = field(repr=False)
     image: str | None = None
     text: str | None = None
+    needed: bool = True
+    urls: bool = False
 
 
-class _Unusable(Exception):
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
+Read = tuple[str, Pair | Failure]
 
 
-def read_tables(origin: Origin) -> Iterator[Pair | Failure]:
+class _Unusable(ImageError):
+    """What is wrong with a row, its image aside."""
+
+
+def read_tables(origin: Origin) -> Iterator[Read]:
     """A row of each table is a pair. A table with fixed columns that lacks the image or the text raises DataError."""
-    said: dict[str, set[int]] = defaultdict(set)  # key of an image → its texts so far, hashed
+    names = _Names()
     for file in origin.files:
+        base = posixpath.basename(file)
         try:
             truth = _truth(origin, file)
-            with _opened(origin.fs, file) as handle:
-                for number, row in table_rows(handle, file):
-                    place = f"{posixpath.basename(file)}:{number}"
+            with opened(origin.fs, file) as handle:
+                for number, row in table_rows(handle, file, origin.image):
+                    place = f"{base}:{number}"
                     if isinstance(row, str):
-                        yield Failure(place, "bad_row", f"{place}: {row}", file)
+                        yield place, Failure(place, "bad_row", f"{place}: {row}", file)
                         continue
                     if number == 1 and fixed_columns(file):
                         _check_columns(origin, file, row)
-                    try:
-                        yield _table_pair(origin, file, place, row, truth, said)
-                    except _Unusable as error:
-                        yield Failure(_row_key(origin, file, place, row)[0], error.reason, f"{place}: {error}", file)
+                    yield place, _table_row(origin, file, number, row, truth, names)
         except BROKEN_STREAM as error:
-            yield _broken(file, posixpath.basename(file), error)
+            yield base, _broken(file, base, error)
 
 
-def read_folder(origin: Origin) -> Iterator[Pair | Failure]:
+def read_folder(origin: Origin) -> Iterator[Read]:
     """Each image with the sidecars of its name; a text without an image is a Failure."""
-    sidecars: dict[str, dict[str, str]] = defaultdict(dict)
-    images = []
+    sidecars: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for file in origin.files:
         stem, suffix = split_name(file)
-        if suffix in SUFFIXES:
-            images.append(file)
-        else:
-            sidecars[stem][suffix] = file
-    stems = {split_name(file)[0] for file in images}
+        if suffix not in SUFFIXES:
+            sidecars[stem] += (file,)
+    alone = sidecars.keys() - {stem for stem, suffix in map(split_name, origin.files) if suffix in SUFFIXES}
     for file in origin.files:
         stem, suffix = split_name(file)
         key = posixpath.relpath(file, origin.root)
         if suffix in SUFFIXES:
-            beside = {s: _loader(origin.fs, name) for s, name in sidecars.get(stem, {}).items()}
-            try:
-                yield _sample(origin, key, file, _loader(origin.fs, file), beside, one_a_line=True)
-            except _Unusable as error:
-                yield Failure(key, error.reason, f"{key}: {error}", file)
-        elif stem not in stems:
-            yield Failure(key, "no_image", f"{key}: no image of that name beside it", file)
+            beside = {split_name(name)[1]: _sidecar_loader(origin.fs, name) for name in sidecars.get(stem, ())}
+            ref = Ref("file", whole_path(origin.fs, file))
+            yield key, _sample(origin, key, file, ref, beside, one_a_line=True)
+        elif stem in alone:
+            yield key, Failure(key, "no_image", f"{key}: no image of that name beside it", file)
 
 
-def read_shards(origin: Origin) -> Iterator[Pair | Failure]:
+def read_shards(origin: Origin) -> Iterator[Read]:
     """Each sample of each shard, keyed `shard/name`. A cut shard gives its whole samples, then one Failure."""
     for file in origin.files:
         try:
-            with _opened(origin.fs, file) as handle:
-                yield from _read_shard(origin, file, handle)
+            with opened(origin.fs, file) as handle:
+                for item in _read_shard(origin, file, handle):
+                    yield item.key, item
         except BROKEN_STREAM as error:
-            yield _broken(file, posixpath.relpath(file, origin.root), error)
+            name = posixpath.relpath(file, origin.root)
+            yield name, _broken(file, name, error)
 
 
 def _read_shard(origin: Origin, file: str, handle: IO[bytes]) -> Iterator[Pair | Failure]:
-    relative = posixpath.relpath(file, origin.root)
+    relative, path = posixpath.relpath(file, origin.root), whole_path(origin.fs, file)
     shard = next((relative[: -len(s)] for s in TAR_SUFFIXES if relative.lower().endswith(s)), relative)
-    index = tar_shards.index(handle)
+    packed = not file.lower().endswith(".tar")
+    texts = (*TEXT_SIDECARS, "json", *filter(None, [origin.text]))
+    index = tar_shards.index(handle, keep=texts if packed else ())
+    last = next(reversed(index.samples), None) if index.cut else None
     halves = []
     for name, members in index.samples.items():
-        key = f"{shard}/{name}"
-        load = {suffix: _member_loader(handle, member) for suffix, member in members.items()}
-        image = next((load[suffix] for suffix in load if suffix in SUFFIXES), None)
-        try:
-            yield _sample(origin, key, file, image, load, one_a_line=False)
-        except _Unusable as error:
-            if index.cut and error.reason in ("no_text", "no_image"):
-                halves.append(name)  # its other half lies behind the cut
-            else:
-                yield Failure(key, error.reason, f"{key}: {error}", file)
+        beside = {suffix: _member_loader(handle, member) for suffix, member in members.items()}
+        image = next((member for suffix, member in members.items() if suffix in SUFFIXES), None)
+        ref = Ref("part", path, image.offset, image.size) if image else None
+        item = _sample(origin, f"{shard}/{name}", file, ref, beside, one_a_line=False)
+        lacks = item.reason in ("no_text", "no_image") if isinstance(item, Failure) else not item.texts and name == last
+        if index.cut and lacks:
+            halves.append(name)  # its other half lies behind the cut
+        else:
+            yield item
     for name, reason, message in index.faults:
         yield Failure(f"{shard}/{name}", reason, f"{relative}: {message}", file)
     if index.cut:
@@ -139,28 +159,43 @@ def _read_shard(origin: Origin, file: str, handle: IO[bytes]) -> Iterator[Pair |
         yield Failure(shard, reason, f"{relative}: {index.cut}{lost}", file)
 
 
-def _table_pair(
-    origin: Origin, file: str, place: str, row: Row, truth: dict[Any, Row], said: dict[str, set[int]]
-) -> Pair:
-    text_column = pick(row, origin.text, TEXT_COLUMNS)
-    captions = captions_of(row[text_column]) if text_column else []
-    texts, flags = _plain(captions)
-    if not texts:
-        raise _Unusable("no_text", f"no caption (columns: {', '.join(map(str, row))})")
-    image_column = pick_image(row, origin.image)
-    image, name = _row_image(origin, file, row, image_column)
+class _Names:
+    """Keys of rows that have none of their own: the image's name, with other texts again `name@2`, `name@3`, ..."""
+
+    def __init__(self) -> None:
+        self._seen, self._again = Seen(), dict[int, int]()
+
+    def key(self, name: str, texts: tuple[str, ...]) -> str:
+        if not self._seen.add(name, texts):
+            raise _Unusable("duplicate_key", f"{name} came before with the same text")
+        if self._seen.add(name):
+            return name
+        mark = mark_of(name)
+        self._again[mark] = self._again.get(mark, 1) + 1
+        return f"{name}@{self._again[mark]}"
+
+
+def _table_row(
+    origin: Origin, file: str, number: int, row: Row, truth: dict[Any, Row], names: _Names
+) -> Pair | Failure:
+    text_column, image_column = pick(row, origin.text, TEXT_COLUMNS), pick_image(row, origin.image)
+    texts, flags = _plain(captions_of(row[text_column]) if text_column else [])
+    place = f"{posixpath.basename(file)}:{number}"
     key, key_column = _row_key(origin, file, place, row)
-    if not key_column:  # one caption a row is common: then an image comes again, and each row has a key of its own
-        mark = hash(texts)
-        if mark in said[key]:
-            raise _Unusable("duplicate_key", f"{key} came before with the same text")
-        said[key].add(mark)
-        key += f"@{len(said[key])}" if len(said[key]) > 1 else ""
-    meta = {column: v for column, v in row.items() if column not in (image_column, text_column, key_column)}
-    known = truth.get((name, texts))
+    try:
+        if origin.needed and not texts:
+            raise _Unusable("no_text", f"no caption (columns: {', '.join(map(str, row))})")
+        ref = _row_image(origin, file, number, row, image_column)
+        if not key_column:  # one caption a row is common: then an image comes again, and each row has a key of its own
+            key = names.key(key, texts)
+    except ImageError as error:
+        return Failure(key, error.reason, f"{place}: {error}", file, texts)
+    used = (image_column, text_column, key_column)
+    meta = {column: v for column, v in row.items() if column not in used and not _stored(v)}
+    known = truth.get((_name_in(row, image_column), texts))
     meta |= {"truth": known} if known else {}
     meta |= {"text_flags": flags} if flags else {}
-    return Pair(key, image, texts, file, meta)
+    return Pair(key, ref, texts, file, meta)
 
 
 def _row_key(origin: Origin, file: str, place: str, row: Row) -> tuple[str, str | None]:
@@ -171,6 +206,8 @@ def _row_key(origin: Origin, file: str, place: str, row: Row) -> tuple[str, str 
     name = _name_in(row, pick_image(row, origin.image))
     if not name or len(name) > LONGEST_NAME:
         return place, None
+    if "://" in name:
+        return name, None
     inner = posixpath.relpath(posixpath.dirname(file), origin.root) if origin.is_folder else ""
     return posixpath.normpath("/" + posixpath.join(inner, name)).lstrip("/"), None  # no `..` ever leaves in a key
 
@@ -181,21 +218,26 @@ def _name_in(row: Row, column: str | None) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _row_image(origin: Origin, file: str, row: Row, column: str | None) -> tuple[bytes, str]:
-    """The image's bytes, from the cell or from the file that it names, and that name."""
+def _stored(value: Any) -> bool:
+    """Whether a cell is another picture of the row, left where it lies."""
+    return isinstance(value.get("bytes") if isinstance(value, dict) else value, Stored)
+
+
+def _row_image(origin: Origin, file: str, number: int, row: Row, column: str | None) -> Ref:
+    """Where the image lies: in the cell, in the file that it names, or on the net."""
     value = row[column] if column else None
-    name = _name_in(row, column)
     data = value.get("bytes") if isinstance(value, dict) else value
-    if isinstance(data, bytes):
-        return _sized(data), name
+    if column and (data is STORED or isinstance(data, bytes)):
+        return Ref("cell", whole_path(origin.fs, file), row=number - 1, column=column)
+    name = _name_in(row, column)
     if not name:
         raise _Unusable("no_image", f"no image (columns: {', '.join(map(str, row))})")
-    if "://" in name:
+    if "://" in name and not origin.urls:
         raise _Unusable("url", f"{name} is on the net; images are never fetched, download them first")
-    return _sized(_load(origin.fs, _find(origin, file, name))), name
+    return Ref("url", name) if "://" in name else _find(origin, file, name)
 
 
-def _find(origin: Origin, file: str, name: str) -> str:
+def _find(origin: Origin, file: str, name: str) -> Ref:
     """The file that a row means: beside the table, in `images/`, or in the same two places one folder up."""
     if len(name) > LONGEST_NAME:
         raise _Unusable("missing_file", f"the image cell holds {len(name)} characters, which is no file name")
@@ -206,22 +248,31 @@ def _find(origin: Origin, file: str, name: str) -> str:
     inside = [path for path in paths if path.startswith(origin.root.rstrip("/") + "/")]
     if not inside or "\0" in name:
         raise _Unusable("outside_folder", f"{name!r} points outside {origin.root}")
-    for path in inside:
-        if origin.fs.isfile(path):
-            return path
-    for path in inside:
-        if origin.fs.exists(path):
-            raise _Unusable("not_a_file", f"{name} is no plain file")
-    looked = ", ".join(posixpath.relpath(posixpath.dirname(path), base) for path in inside)
-    raise _Unusable("missing_file", f"{name}: no such file (looked in {looked})")
+    first, *instead = (whole_path(origin.fs, path) for path in inside)
+    return Ref("file", first, instead=tuple(instead))
 
 
 def _sample(
-    origin: Origin, key: str, file: str, image: Load | None, beside: Mapping[str, Load], one_a_line: bool
-) -> Pair:
+    origin: Origin, key: str, file: str, image: Ref | None, beside: Mapping[str, Load], one_a_line: bool
+) -> Pair | Failure:
     """An image and what has the same name: text, and JSON whose other fields become meta."""
-    if image is None:
-        raise _Unusable("no_image", f"no image among {', '.join(beside) or 'its members'}")
+    texts: tuple[str, ...] = ()
+    try:
+        meta, captions = _told_beside(origin, beside, one_a_line)
+        texts, flags = _plain(captions)
+        if image is None:
+            raise _Unusable("no_image", f"no image among {', '.join(beside) or 'its members'}")
+        if origin.needed and not texts:
+            others = ", ".join(s for s in beside if s not in SUFFIXES)
+            raise _Unusable("no_text", f"no caption among {others or 'sidecars'}")
+    except ImageError as error:
+        return Failure(key, error.reason, f"{key}: {error}", file, texts)
+    meta |= {"text_flags": flags} if flags else {}
+    return Pair(key, image, texts, file, meta)
+
+
+def _told_beside(origin: Origin, beside: Mapping[str, Load], one_a_line: bool) -> tuple[Row, list[str | bytes]]:
+    """(the fields of the JSON, the captions)."""
     meta: Row = {}
     if "json" in beside:
         try:
@@ -237,13 +288,7 @@ def _sample(
     column = pick(meta, origin.text, TEXT_COLUMNS)
     if not captions and column:
         captions = captions_of(meta.pop(column))
-    texts, flags = _plain(captions)
-    if not texts:
-        raise _Unusable(
-            "no_text", f"no caption among {', '.join(s for s in beside if s not in SUFFIXES) or 'sidecars'}"
-        )
-    meta |= {"text_flags": flags} if flags else {}
-    return Pair(key, _sized(image()), texts, file, meta)
+    return meta, captions
 
 
 def _plain(captions: Iterable[str | bytes]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -263,7 +308,7 @@ def _truth(origin: Origin, file: str) -> dict[Any, Row]:
     if beside is None or not origin.fs.isfile(beside):
         return {}
     known = {}
-    with _opened(origin.fs, beside) as handle:
+    with opened(origin.fs, beside) as handle:
         for _, row in table_rows(handle, beside):
             if not isinstance(row, str):
                 image, text = pick_image(row, origin.image), pick(row, origin.text, TEXT_COLUMNS)
@@ -275,17 +320,10 @@ def _truth(origin: Origin, file: str) -> dict[Any, Row]:
 def _check_columns(origin: Origin, file: str, row: Row) -> None:
     image, text = pick_image(row, origin.image), pick(row, origin.text, TEXT_COLUMNS)
     for what, wanted, column in (("image", origin.image, image), ("text", origin.text, text)):
-        if column is None:
+        if column is None and (wanted or what == "image" or origin.needed):
             missing = f"no column {wanted!r}" if wanted else f"no {what} column found"
             there = ", ".join(map(str, row))
             raise DataError(f"{file}: {missing} among {there}. Name it with `--set sources.{what}=COLUMN`.")
-
-
-@contextlib.contextmanager
-def _opened(fs: Any, file: str) -> Iterator[IO[bytes]]:
-    packed = "gzip" if file.lower().endswith(".tgz") else "infer"
-    with fs.open(file, "rb", compression=packed) as handle:
-        yield handle
 
 
 def _broken(file: str, name: str, error: BaseException) -> Failure:
@@ -295,31 +333,17 @@ def _broken(file: str, name: str, error: BaseException) -> Failure:
     return Failure(name, reason, f"{name}: {error}", file)
 
 
-def _loader(fs: Any, path: str) -> Load:
-    return lambda: _load(fs, path)
+def _sidecar_loader(fs: Any, path: str) -> Load:
+    return lambda: whole(fs, path)
 
 
 def _member_loader(handle: IO[bytes], member: Member) -> Load:
     def load() -> bytes:
         if member.size > MAX_IMAGE_BYTES:
             raise _Unusable("too_large", f"{member.name} is {member.size} bytes, the limit is {MAX_IMAGE_BYTES}")
-        return tar_shards.read(handle, member)
+        try:
+            return tar_shards.read(handle, member)
+        except BROKEN_STREAM as error:
+            raise _Unusable("unreadable", f"{member.name}: {error}") from None
 
     return load
-
-
-def _load(fs: Any, path: str) -> bytes:
-    try:
-        if (size := fs.size(path) or 0) > MAX_IMAGE_BYTES:
-            raise _Unusable("too_large", f"{path} is {size} bytes, the limit is {MAX_IMAGE_BYTES}")
-        return fs.cat_file(path)
-    except FileNotFoundError:
-        raise _Unusable("missing_file", f"{path}: no such file") from None
-    except OSError as error:
-        raise _Unusable("unreadable", f"{path}: {error.strerror or error}") from None
-
-
-def _sized(data: bytes) -> bytes:
-    if not data:
-        raise _Unusable("empty", "0 bytes")
-    return data

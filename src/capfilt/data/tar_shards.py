@@ -9,13 +9,14 @@ import posixpath
 import re
 import tarfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import IO
 
 from capfilt.errors import DataError
 from capfilt.inputs.images import SUFFIXES
 
+KEPT_BYTES = 2**16
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BROKEN_STREAM = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 MOST_SHARDS = 1_000_000
@@ -23,13 +24,17 @@ _BRACE = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
-    """One file inside a shard: its name and where its bytes lie (offset and size in bytes of the unpacked tar)."""
+    """One file inside a shard: its name and where its bytes lie (offset and size in bytes of the unpacked tar).
+
+    data: the bytes, where they were kept.
+    """
 
     name: str
     offset: int
     size: int
+    data: bytes | None = None
 
 
 @dataclass
@@ -60,8 +65,11 @@ def expand(pattern: str) -> list[str]:
     return ["".join(names) for names in product(*choices)]
 
 
-def index(handle: IO[bytes]) -> TarIndex:
-    """Walks the headers of one seekable, unpacked tar stream. Never raises on what the stream holds."""
+def index(handle: IO[bytes], keep: tuple[str, ...] = ()) -> TarIndex:
+    """Walks the headers of one seekable, unpacked tar stream. Never raises on what the stream holds.
+
+    keep: suffixes of members up to 64 KiB whose bytes are kept, for a stream in which going back means unpacking anew.
+    """
     found, last, at = TarIndex(), None, -1
     try:
         with tarfile.open(fileobj=handle, mode="r:", encoding="utf-8", errors="replace") as tar:
@@ -71,7 +79,7 @@ def index(handle: IO[bytes]) -> TarIndex:
                     break
                 at, last = info.offset, info
                 found.members += 1
-                _place(found, info)
+                _place(found, info, handle, keep)
             else:
                 handle.seek(tar.offset)
                 block = handle.read(512)
@@ -86,6 +94,8 @@ def index(handle: IO[bytes]) -> TarIndex:
 
 def read(handle: IO[bytes], member: Member) -> bytes:
     """One member's bytes. Raises EOFError where the shard ends before them."""
+    if member.data is not None:
+        return member.data
     handle.seek(member.offset)
     data = handle.read(member.size)
     if len(data) < member.size:
@@ -119,7 +129,7 @@ def _choices(inside: str) -> list[str]:
     return [str(i).zfill(len(span[1])) for i in range(first, last + step, step)]
 
 
-def _place(found: TarIndex, info: tarfile.TarInfo) -> None:
+def _place(found: TarIndex, info: tarfile.TarInfo, handle: IO[bytes], keep: tuple[str, ...]) -> None:
     name = info.name
     if info.isdir():
         return
@@ -138,7 +148,9 @@ def _place(found: TarIndex, info: tarfile.TarInfo) -> None:
             (key, "duplicate_key", f"{name}: the sample {key} has {taken} already; the first one counts")
         )
         return
-    sample[suffix] = Member(name, info.offset_data, info.size)
+    sample[suffix] = member = Member(name, info.offset_data, info.size)
+    if suffix in keep and info.size <= KEPT_BYTES:
+        sample[suffix] = replace(member, data=read(handle, member))
 
 
 def _salvage(found: TarIndex, handle: IO[bytes], last: tarfile.TarInfo | None) -> None:

@@ -42,6 +42,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, per channel of an image in
 STD = (0.26862954, 0.26130258, 0.27577711)
 ODD_ASPECT = 4.0  # a long side more than so many times the short one is squashed beyond recognition
 TOO_SMALL_PX = 32
+BAND_PX = 2**20  # that are turned into RGB at once where the way takes several copies
 
 _UPRIGHT = {  # EXIF orientation → the turn that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,7 +114,8 @@ def decode(data: bytes, max_mpx: float = 64.0, as_stored: bool = False, least_px
     if least_px is not None:
         image.draft(None, (least_px, least_px))  # does nothing where the format has no such thing
     try:
-        image.load()
+        with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # its tags are read once more
+            image.load()
     except MemoryError:
         raise ImageError("too_large", f"image of {image.width}×{image.height} px does not fit into memory") from None
     except Exception as error:  # codecs raise whatever they like on hostile bytes
@@ -132,6 +134,8 @@ def upright(image: Image.Image, as_stored: bool = False) -> Image.Image:
         if as_stored:
             return image.convert("RGB")
         return _rgb(image if turn is None else image.transpose(turn))
+    except MemoryError:
+        raise ImageError("too_large", f"image of {image.width}×{image.height} px does not fit into memory") from None
     except Exception as error:
         raise ImageError(
             "unreadable", f"{image.format} in mode {image.mode} does not convert to RGB: {error}"
@@ -234,25 +238,42 @@ def _boxes_end(data: bytes) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _grey(np.asarray(image)).convert("RGB")
+        return _grey(image).convert("RGB")
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+        shown = Image.new("RGB", image.size)
+        for box, band in _bands(image):
+            seen = band.convert("RGBA")
+            shown.paste(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB"), box)
+        return shown
     if image.mode == "CMYK":
         return _cmyk(image)
     return image.convert("RGB")
 
 
-def _grey(values: np.ndarray) -> Image.Image:
+def _bands(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    """Its rows, some at once, and the box where they lie: several copies of the whole would be a gigabyte."""
+    rows = max(1, BAND_PX // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        yield box, image.crop(box)
+
+
+def _grey(image: Image.Image) -> Image.Image:
     """Deep grey → 8 bits. 16-bit integers and floats in [0, 1] have a known range; others are stretched to theirs."""
-    wide = np.nan_to_num(values.astype(np.float64))
-    low, high = float(wide.min()), float(wide.max())
-    if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
+    kind, low, high = "", np.inf, -np.inf
+    for _, band in _bands(image):
+        values = np.asarray(band)
+        wide = np.nan_to_num(values.astype(np.float64))
+        kind, low, high = values.dtype.kind, min(low, float(wide.min())), max(high, float(wide.max()))
+    if kind in "iu" and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0
-    elif values.dtype.kind == "f" and low >= 0 and high <= 1:
+    elif kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = (wide - low) * (255.0 / max(high - low, 1e-12))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    grey = Image.new("L", image.size)
+    for box, band in _bands(image):
+        scaled = (np.nan_to_num(np.asarray(band).astype(np.float64)) - low) * (255.0 / max(high - low, 1e-12))
+        grey.paste(Image.fromarray(np.rint(scaled).astype(np.uint8)), box)
+    return grey
 
 
 def _cmyk(image: Image.Image) -> Image.Image:

@@ -61,8 +61,12 @@ class CapFilt:
         seeds: Sequence[int],
         decoding: Decoding = NUCLEUS,
         n: int = 1,
+        least: float | None = None,
     ) -> list[Judged]:
-        """Up to `n` captions of each image, and how well they and its web texts fit. seeds: one an image."""
+        """Up to `n` captions of each image, and how well they and its web texts fit. seeds: one an image.
+
+        least: a text whose cosine lies below is not looked at closer; its probability is NaN.
+        """
         check_texts(web, len(pixels))
         check_seeds(seeds, len(pixels))
         out: list[Judged] = []
@@ -72,10 +76,23 @@ class CapFilt:
             if not self.shared:
                 image = self.judge.see(pixels[part])
             texts = [[*ts, *(c.text for c in cs)] for ts, cs in zip(web[part], captions, strict=True)]
-            for ts, cs, pairs in zip(web[part], captions, self.judge.match(image, texts), strict=True):
+            for ts, cs, pairs in zip(web[part], captions, self._match(image, texts, least), strict=True):
                 judged = [Match(*pair) for pair in pairs]
                 out.append(Judged(cs, judged[: len(ts)], list(map(_unless_failed, judged[len(ts) :], cs))))
         return out
+
+
+    def _match(
+        self, image: Tensor, texts: list[list[str]], least: float | None
+    ) -> list[list[tuple[float, float]]]:
+        if least is None:
+            return self.judge.match(image, texts)
+        cosines = self.judge.cosines(image, texts)
+        close = [[t for t, c in zip(*of, strict=True) if c >= least] for of in zip(texts, cosines, strict=True)]
+        found = [iter(pairs) for pairs in self.judge.match(image, close)]
+        return [
+            [next(pairs) if c >= least else (math.nan, c) for c in cs] for pairs, cs in zip(found, cosines, strict=True)
+        ]
 
 
 def _unless_failed(match: Match, caption: Caption) -> Match:

@@ -120,6 +120,15 @@ class Predictor:
         pairs = zip(probability.tolist(), cosine.tolist(), strict=True)
         return [[next(pairs) for _ in ts] for ts in texts]
 
+    def cosines(self, image: Tokens, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """For image b, given by its tokens, and each of its texts: the cosine of their vectors, in [-1, 1]."""
+        self.need("read")
+        feeding.check_texts(texts, len(image))
+        with still(self.model):
+            image_vec = to_numpy(self.model.image_vec(image))
+        flat = iter(self.embed_texts([t for ts in texts for t in ts]))
+        return [[float(vec @ next(flat)) for _ in ts] for vec, ts in zip(image_vec, texts, strict=True)]
+
     def encode_images(self, pixels: Pixels) -> Float[np.ndarray, "b n d"]:
         """Image tokens, float32, for `itm_logits`: encode once, ask many times."""
         return to_numpy(joined(self.see(pixels)))

@@ -7,13 +7,15 @@ from capfilt.errors import ConfigError
 from capfilt.train.schedule import Schedule
 
 NEUTRAL = ("log_every", "checkpoint_s", "workers", "compile", "shard", "checkpoint_layers")  # no result depends on them
+# Settings that came after the first runs, and what those did without them.
 YOUNGER = {
     "prompt": "",
     "no_repeat": 0,
     "banned": [],
     "required": [],
     "groups": 1,
-}  # than the first runs: as those were
+    "mix": None,
+}
 
 
 def outcome(settings: Any) -> Any:

@@ -2,9 +2,10 @@
 
     make bench                          # every row of the table in at most 30 minutes; writes bench/results.json
     make bench ROWS="encode-fp32-b1 greedy-fp32-b1"
+    make bench ROWS="clean-default clean-fp32 clean-bf16 clean-int8 clean-demo"     # 20 minutes more (`cleaning`)
 
 A row's ratio is the peer's seconds over ours: the median over rounds, with the least (`low`) and the greatest (`high`).
-The peers of the table's CPU rows run in a process of their own (`other`).
+The peers of the table's CPU rows and of cleaning run in a process of their own (`other`).
 """
 
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 from capfilt.errors import CheckFailed, ConfigError
 from capfilt.files import read_json, write_json
+from capfilt.recipes.bench.cleaning import CLEAN
 from capfilt.recipes.bench.gpu import GPU
 from capfilt.recipes.bench.kernels import EXTRA
 from capfilt.recipes.bench.other import Other
@@ -28,7 +30,8 @@ from capfilt.recipes.bench.work import CPU, DTYPES, RESULTS, SIDE, CannotRun, Ro
 from capfilt.runtime import device, machine, matmul_speed, square
 
 TABLE = {**ROWS, **GPU}
-ALL = {**TABLE, **EXTRA}
+APART = {**ROWS, **CLEAN}  # their peers run in a process of their own
+ALL = {**TABLE, **CLEAN, **EXTRA}
 LONG_S = 25  # of a round
 SPARE_S = 90  # for doing disturbed rounds again
 
@@ -42,7 +45,7 @@ def bench(
 ) -> dict[str, Any]:
     """Times the rows named, or the table, and writes `out`, where other rows of the same machine stay.
 
-    every:  without names, also the rows about single kernels and torch.compile.
+    every:  without names, also the rows of cleaning, of single kernels and of torch.compile.
     rounds: of each row; by default 9, 5 or 3, the longer a round takes the fewer.
     size:   of the models (`recipes.parity.SIZES`).
 
@@ -68,7 +71,7 @@ def bench(
             for part in ("rows", "skipped", "failed"):
                 results[part].pop(name, None)
             try:
-                apart = other if name in ROWS else None
+                apart = other if name in APART else None
                 results["rows"][name] = row = measure(name, ALL[name], shelf, rounds, spare, apart)
                 print(_told(name, row), flush=True)
             except CannotRun as error:

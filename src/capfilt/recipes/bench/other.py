@@ -57,8 +57,8 @@ class Other:
 
 
 def _serve(line: Connection, folder: Path, size: str) -> None:
+    from capfilt.recipes.bench import APART
     from capfilt.recipes.bench.peers import Shelf
-    from capfilt.recipes.bench.rows import ROWS
     from capfilt.recipes.bench.work import Work
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
@@ -70,7 +70,7 @@ def _serve(line: Connection, folder: Path, size: str) -> None:
         try:
             if verb == "build":
                 work = None
-                work = ROWS[name].build(shelf)
+                work = APART[name].build(shelf)
             else:
                 assert work is not None
                 found = work.peers[name]()
