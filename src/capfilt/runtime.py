@@ -103,8 +103,11 @@ def allocator(maps: Path = Path("/proc/self/maps")) -> str:
 def usable_cores(root: Path = Path("/")) -> int:
     """Cores that this process may keep busy: those it may run on, or fewer where a control group grants less time.
 
-    root: where `proc` and `sys` are.
+    CAPFILT_CORES says it for processes that share a machine. root: where `proc` and `sys` are.
     """
+    share = os.environ.get("CAPFILT_CORES", "")
+    if share.isdigit() and int(share):
+        return int(share)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()

@@ -82,7 +82,7 @@ def gone(process: int) -> bool:
 def test_actors_on_all_nodes_write_what_one_process_does(nodes, tmp_path):
     cluster = Cluster(nodes.address)
     assert as_written(cluster.run(louder(tmp_path, 0.2), tasks(24)), tmp_path) == expected(tmp_path, 24)
-    assert len(opened(tmp_path)) == 3 and not ray.is_initialized()
+    assert len(opened(tmp_path)) >= 3 and not ray.is_initialized()  # the pool also shrinks and grows
     assert all(map(gone, opened(tmp_path)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capfilt.clean import fitting
@@ -62,6 +62,7 @@ def test_too_few_of_a_kind():
 TOLD = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=4, max_size=60)
 
 
+@settings(max_examples=60, deadline=None)  # a busy machine is no fault
 @given(TOLD.filter(lambda told: 2 <= sum(right for _, right in told) <= len(told) - 2))
 def test_no_other_bar_does_better(told):
     found = fitted(*told)

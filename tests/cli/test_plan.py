@@ -30,8 +30,12 @@ def test_a_line_a_figure(capfilt, asked, tmp_path):
     told = {line[:12].strip(): line[13:] for line in out.splitlines()}
     assert told["rows"] == "2,000,000, estimated from some of the files"
     assert told["readable"] == "97% of 100 sampled; not: truncated 2, url 1"
-    assert told["judge"] == "0.9 rows/s" and told["time"] == "600.0 hours on this machine, 150.0 hours on 4 like it"
-    assert told["memory"] == "3,100 MiB" and told["disk"] == "812.0 MiB" and told["cost"] == "1,200.00 at 2 an hour"
+    assert (
+        told["judge"] == "0.9 rows/s"
+        and told["names"] == "50,000 rows/s"
+        and told["time"] == "600.0 hours on this machine, 150.0 hours on 4 like it"
+    )
+    assert told["memory"] == "3,100 MiB" and told["disk"] == "812 MiB" and told["cost"] == "1,200.00 at 2 an hour"
     (config, *how) = asked[0]
     assert (config.source, config.models.captioner, config.models.filter) == (str(tmp_path), "a/b", "c/d")
     assert config.models.seed == 7 and how == [50, 4, 2.0]

@@ -35,7 +35,7 @@ def test_a_task(capfilt, below):
         ("demo --images at", "--images and --init belong to the recipes blip-task"),
         ("demo --init run", "--images and --init belong to the recipes blip-task"),
         ("demo --pairs a --pairs b", "--pairs is given 2 times; this recipe takes one"),
-        ("blip-task --data a --human h", "--human h: blip-task learns from --data alone"),
+        ("blip-task --data a --human h", "blip-task learns from --data alone"),
     ],
 )
 def test_what_belongs_to_another_recipe(capfilt, below, words, why):

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import struct
@@ -12,6 +13,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from safetensors.numpy import load_file
 
 from capfilt.errors import ImageError
+from capfilt.inputs import images
 from capfilt.inputs.images import MEAN, STD, decode, inspect, normalize, to_pixels
 
 
@@ -109,6 +111,41 @@ def test_float_and_wide_integer_grey():
     assert np.asarray(decode(packed(floats, "TIFF")))[0, :, 1].tolist() == [0, 128, 255]
     wide = Image.fromarray(np.array([[-100_000, 0, 100_000]], np.int32))
     assert np.asarray(decode(packed(wide, "TIFF")))[0, :, 1].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "I", "F"])
+def test_what_is_turned_into_rgb_band_by_band_shows_no_seam(mode, monkeypatch):
+    levels = np.arange(40 * 24 * 4).reshape(40, 24, 4) % 251
+    if mode in ("I;16", "I", "F"):
+        image = Image.fromarray((levels[..., 0] * 200).astype({"I;16": "uint16", "I": "int32", "F": "float32"}[mode]))
+    else:
+        image = Image.fromarray(levels.astype(np.uint8)).convert("RGBA").convert(mode)
+    data = packed(image, "TIFF" if mode in ("I", "F") else "PNG")
+    whole = np.asarray(decode(data))
+    assert whole.std() > 10
+    for band_px in (1, 24 * 7):
+        monkeypatch.setattr(images, "BAND_PX", band_px)
+        np.testing.assert_array_equal(np.asarray(decode(data)), whole)
+
+
+def test_a_damaged_tiff_fails_without_chatter():
+    data = packed(picture(), "TIFF", compression="tiff_lzw")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for place in range(len(data)):
+            damaged = bytearray(data)
+            damaged[place] ^= 0xFF
+            with contextlib.suppress(ImageError):
+                decode(bytes(damaged))
+    assert not said
+
+
+def test_what_memory_does_not_hold_is_too_large(monkeypatch):
+    def full(image):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_rgb", full)
+    assert reason(packed(picture(), "PNG")) == "too_large"
 
 
 def test_transparency_lies_on_white():

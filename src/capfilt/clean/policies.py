@@ -5,7 +5,7 @@
 | `blip` | if it passes | beside it or instead, if it passes: the paper's union |
 | `replace-low` | in the best share of its group (arXiv 2307.10350; .3 unless said) | in all others, if it passes |
 | `best` | if it passes and no better one does | if it passes and is better |
-| `both` | only together with a synthetic text that passes too | only together with it |
+| `both` | if it or the synthetic one passes | if it or the web text passes |
 | `keep-web` | if it passes | never |
 
 A text passes at its bar or above. Of several web texts each is judged; of several candidates the best stands for all.
@@ -103,7 +103,7 @@ class Policy:
         if self.name == "replace-low":
             return w, s & ~w
         if self.name == "both":
-            return w & s, w & s
+            return (w | s) & web.there, (w | s) & synthetic.there
         if self.name == "best":
             better = s & ~(w & (web.score >= synthetic.score))
             return w & ~better, better
@@ -129,11 +129,13 @@ class _Side:
         self.best[self.row[first]] = first
         self.passed = np.zeros(len(self.row), bool)  # of each text
         self.passes = np.zeros(len(lengths), bool)  # of each row
+        self.there = np.zeros(len(lengths), bool)  # rows with a text that was judged, and is not out
 
     def meet(self, bar: Float32[np.ndarray, "N"], heard: Bool[np.ndarray, "N"]) -> None:
         """Finds out who passes, of the rows that are `heard`."""
         self.passed = (self.scores >= bar[self.row]) & heard[self.row]
         self.passes = (self.score >= bar) & heard
+        self.there = (self.score > NOTHING) & heard
 
     def of_best(self, values: pa.Array) -> pa.Array:
         """(T) → (N), null where a row has no text."""
@@ -297,13 +299,14 @@ def _reason(policy: Policy, judged: _Judged, web_tail: pa.Array, synthetic_tail:
     if policy.name == "best":
         told.append(compute.if_else(pa.array(web.passes & synthetic.passes), "the better one stays", _NO_TEXT))
     if policy.name == "both":
-        told.append(compute.if_else(pa.array(web.passes ^ synthetic.passes), "both would have to pass", _NO_TEXT))
+        alone = (web.passes ^ synthetic.passes) & web.there & synthetic.there
+        told.append(compute.if_else(pa.array(alone), "the other stays beside it", _NO_TEXT))
     return compute.binary_join_element_wise(*told, "; ", null_handling="skip")
 
 
 def _kept(web: _Side, synthetic: _Side, keep_web: np.ndarray, keep_synthetic: np.ndarray, one: bool) -> pa.Array:
     """Lists of N rows: the best web text, the others that passed (none if `one`), the best synthetic one."""
-    at = np.flatnonzero(web.passed & keep_web[web.row])
+    at = np.flatnonzero((web.passed | (web.best[web.row] == np.arange(len(web.row)))) & keep_web[web.row])
     first = web.best[web.row[at]] == at
     if one:
         at, first = at[first], first[first]

@@ -218,6 +218,9 @@ class _Scorer:
         )
         for i, found in zip(at, self._within_memory(*asked), strict=True):
             out[i] |= _scores(found)
+            if not found.web and not out[i]["synthetic"]:
+                why = next((caption.error for caption in found.captions if caption.error), "nothing was written")
+                out[i] |= {"failed": "no_caption", "error": f"no text of its own, and {why}"}
 
     def _within_memory(self, *asked: Any) -> list[Judged]:
         """Answers do not hang on how many rows go together: where they do not fit into memory, half as many go."""

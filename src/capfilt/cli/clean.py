@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,7 @@ PolicyName = Annotated[
     typer.Option("--policy", help="blip, replace-low, best, both or keep-web.  [default: blip]"),
 ]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="The score from which a text fits.  [default: 0.5]")
+    float | None, typer.Option(min=-1, max=1, help="The score from which a text fits.  [default: 0.5]")
 ]
 Top = Annotated[
     float | None, typer.Option(min=0, max=1, help="In the place of a threshold: the best share of the web texts.")
@@ -47,9 +48,7 @@ def clean(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder, table, shards, hf:owner/name, list of URLs.")],
     out: Out,
     captioner: Annotated[str | None, typer.Option(help="Model that writes.  [default: the demo's own]")] = None,
-    judge: Annotated[
-        str | None, typer.Option("--filter", help="Model that judges.  [default: the captioner's kin, else the demo's]")
-    ] = None,
+    judge: Annotated[str | None, typer.Option("--filter", help="Model that judges.  [default: the demo's own]")] = None,
     policy: PolicyName = None,
     threshold: Threshold = None,
     top: Top = None,
@@ -82,7 +81,8 @@ def clean(
     from capfilt.recipes import cleaning
 
     with codes():
-        config = _config(source, captioner, judge, n, seed, precision, licence, fetch, sets)
+        named = named_of(captioner, judge, out)
+        config = config_of(source, named, n, seed, precision, licence, fetch, sets)
         part = cleaning.WHOLE_RUN if shard is None else _part(shard)
         counts = cleaning.clean(
             config, out, policy_of(policy, threshold, top, by), engine_of(engine, address), part, max_fail_rate
@@ -134,10 +134,11 @@ def codes() -> Iterator[None]:
 def policy_of(name: str | None, threshold: float | None, top: float | None, by: str | None) -> "Policy | None":
     """The policy that flags name; None where none does."""
     from capfilt.clean.policies import Policy
+    from capfilt.config import from_dict
 
     given = {"name": name, "threshold": threshold, "top": top, "by": by}
     given = {key: value for key, value in given.items() if value is not None}
-    return Policy(**given) if given else None
+    return from_dict(Policy, given) if given else None
 
 
 def engine_of(name: Works, address: str | None) -> "Engine":
@@ -157,34 +158,41 @@ def _part(text: str) -> Any:
     return Part(int(first), int(of))
 
 
-def _config(
-    source: str,
-    captioner: str | None,
-    judge: str | None,
-    n: int,
-    seed: int,
-    precision: str,
-    licence: list[str] | None,
-    fetch: list[str] | None,
-    sets: list[str] | None,
-) -> "CleanConfig":
-    import os
+def named_of(captioner: str | None, judge: str | None, run: Path | None = None) -> tuple[str, str]:
+    """The models that flags name; where they name none, those of the run, else the demo's own, which is told."""
     import sys
 
+    from capfilt.recipes import cleaning, own
+
+    if run is not None and None in (captioner, judge) and (run / cleaning.RUN).is_file():
+        models = cleaning.load_config(run).models
+        captioner, judge = captioner or models.captioner, judge or models.filter
+    if captioner is None or judge is None:
+        print(f"capfilt: {own.about()}", file=sys.stderr)
+    return captioner or str(own.captioner()), judge or str(own.filter())
+
+
+def config_of(
+    source: str,
+    named: tuple[str, str],
+    n: int = 1,
+    seed: int = 0,
+    precision: str = "auto",
+    licence: list[str] | None = None,
+    fetch: list[str] | None = None,
+    sets: list[str] | None = None,
+) -> "CleanConfig":
+    """The settings that flags say. named: captioner and filter."""
     from capfilt.clean.config import CleanConfig
     from capfilt.clean.rules import Rules
     from capfilt.clean.stages import Models
     from capfilt.config import with_sets
     from capfilt.data.fetch import Fetching
-    from capfilt.recipes import own
 
     def placed(name: str) -> str:
         return os.path.abspath(os.path.expanduser(name)) if "://" not in name and os.path.exists(name) else name
 
-    if captioner is None or judge is None:
-        print(f"capfilt: {own.about()}", file=sys.stderr)
-    captioner = str(own.captioner()) if captioner is None else placed(captioner)
-    judge = str(own.filter()) if judge is None else placed(judge)
+    captioner, judge = map(placed, named)
     hosts = tuple(host for host in fetch or () if host != "any")
     config = CleanConfig(
         source=source if "://" in source or source.startswith("hf:") else os.path.abspath(os.path.expanduser(source)),

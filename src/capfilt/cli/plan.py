@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capfilt.cli.clean import AsJson, Sets, _config, codes
+from capfilt.cli.clean import AsJson, Sets, codes, config_of, named_of
 
 if TYPE_CHECKING:
     from capfilt.recipes.plan import Plan
@@ -35,7 +35,8 @@ def plan(
     from capfilt.recipes.plan import plan as made
 
     with codes():
-        found = made(_config(source, captioner, judge, n, seed, precision, None, fetch, sets), sample, devices, price)
+        named = named_of(captioner, judge)
+        found = made(config_of(source, named, n, seed, precision, None, fetch, sets), sample, devices, price)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
     else:
@@ -51,10 +52,10 @@ def lines(found: "Plan") -> dict[str, str]:
         "rows": f"{found.rows:,}{known[found.counted]}",
         "readable": f"{found.readable:.0%} of {found.sample} sampled" + (f"; not: {reasons}" if reasons else ""),
         "ruled out": f"{found.ruled_out:.0%}, before any model works; duplicates show only in the whole",
-        **{name: f"{rate:,.3g} rows/s" for name, rate in found.rows_per_s.items()},
+        **{name: f"{_short(rate)} rows/s" for name, rate in found.rows_per_s.items()},
         "time": f"{_hours(found.hours)} on this machine",
         "memory": f"{found.memory_mib:,} MiB",
-        "disk": f"{found.disk_mib:,.1f} MiB",
+        "disk": f"{_short(found.disk_mib)} MiB",
     }
     if found.devices > 1:
         told["time"] += f", {_hours(found.hours_each)} on {found.devices} like it"
@@ -63,5 +64,9 @@ def lines(found: "Plan") -> dict[str, str]:
     return told
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 def _hours(hours: float) -> str:
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes" if hours >= 1 / 60 else "a minute"
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{max(hours * 60, 0.1):.1f} minutes"

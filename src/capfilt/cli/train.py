@@ -43,8 +43,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: runs/RECIPE]")] = None,
     mix: Annotated[
-        str | None,
-        typer.Option(metavar="web=.3,syn=.7", help="Which text each row of --pairs gets, where they are a run."),
+        str | None, typer.Option(metavar="web=.3,syn=.7", help="Which text each row of a run in --pairs gets.")
     ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the recipes and leave.")] = False,
@@ -60,15 +59,15 @@ def train(
     if recipe is None:
         raise ConfigError("train: name a recipe; capfilt train --list shows them")
     folder, chosen, data, val = out or Path("runs") / recipe, sets or [], data or [], val or []
-    line = ""
-    if recipe in recipes.TASKS:
-        if human is not None or mix is not None:
-            raise ConfigError(f"--human and --mix belong to recipes of the cycle; {recipe} learns from --data alone")
-        line = told(recipes.tune(recipe, folder, chosen, data, val, images, init or "small"))
-    elif images or init:
+    line, task = "", recipe in recipes.TASKS
+    if task and (human or mix):
+        raise ConfigError(f"--human and --mix belong to recipes of the cycle; {recipe} learns from --data alone")
+    if not task and (images or init):
         raise ConfigError(f"--images and --init belong to the recipes {', '.join(recipes.TASKS)}")
+    if task:
+        line = told(recipes.tune(recipe, folder, chosen, data, val, images, init or "small"))
     else:
-        chosen = [*chosen, *([f"sources.mix={mix}"] if mix is not None else [])]
+        chosen += [f"sources.mix={mix}"] * (mix is not None)
         recipes.run(recipe, folder, chosen, one("--pairs", data), human, one("--test", val))
     if not from_environment().rank:
         print(*filter(None, (line, folder)), sep="\n")

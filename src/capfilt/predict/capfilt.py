@@ -81,10 +81,7 @@ class CapFilt:
                 out.append(Judged(cs, judged[: len(ts)], list(map(_unless_failed, judged[len(ts) :], cs))))
         return out
 
-
-    def _match(
-        self, image: Tensor, texts: list[list[str]], least: float | None
-    ) -> list[list[tuple[float, float]]]:
+    def _match(self, image: Tensor, texts: list[list[str]], least: float | None) -> list[list[tuple[float, float]]]:
         if least is None:
             return self.judge.match(image, texts)
         cosines = self.judge.cosines(image, texts)

@@ -176,7 +176,7 @@ class _Done:
 
 def _scan(config: CleanConfig, ledger: Ledger, engine: Engine, part: Part) -> None:
     path = ledger.out / WHOLE
-    source = _opened(config)
+    source = opened(config)
     mark = fingerprint(source.state())
     whole = read_json(path) if path.is_file() else None
     if whole and whole["source"] != mark:
@@ -193,7 +193,7 @@ def _scan(config: CleanConfig, ledger: Ledger, engine: Engine, part: Part) -> No
         write_json(path, {"source": mark, "rows": ledger.rows("rows"), "shards": len(found)})
 
 
-def _opened(config: CleanConfig) -> Source:
+def opened(config: CleanConfig) -> Source:
     return open_source(
         config.source, image=config.image, text=config.text, captions="optional", urls=config.fetching is not None
     )
@@ -295,9 +295,17 @@ def retry(out: Path, engine: Engine | None = None, policy: Policy | None = None)
         starts = dict(zip(ledger.shards("rows"), _starts(ledger), strict=True))
 
         def unscored(shard: int) -> tuple[pa.Table, np.ndarray]:
-            rows, scores = ledger.table("rows", shard), ledger.table("scores", shard, ["id", "failed"])
-            late = np.array([row in mended for row in scores["id"].to_pylist()], bool)
-            return to_score(rows, flags.slice(starts[shard], len(rows))), late | ~_null(scores["failed"])
+            rows, scores = (
+                ledger.table("rows", shard),
+                ledger.table("scores", shard, ["itc_web", "synthetic", "failed"]),
+            )
+            asked = to_score(rows, flags.slice(starts[shard], len(rows)))
+            usable = _null(asked["failed"]) & _null(asked["rule"])
+            unseen = [
+                not web and not written
+                for web, written in zip(*(scores[name].to_pylist() for name in ("itc_web", "synthetic")), strict=True)
+            ]
+            return asked, usable & (np.array(unseen, bool) | ~_null(scores["failed"]))
 
         if ledger.shards("scores"):
             stage = Score(settle(config, out), config.workers, config.limit_s, config.fetching)
@@ -376,8 +384,9 @@ def status(out: Path) -> dict[str, Any]:
     ledger = Ledger(out)
     rows, judged = ledger.rows("rows"), ledger.rows("scores")
     counts = {"in": rows, "kept": 0, "replaced": 0, "dropped": 0, "failed": 0}
-    decided = read_json(out / "decisions.json")["counts"] if (out / "decisions.json").is_file() else {}
-    done = (out / WHOLE).is_file() and rows == judged == decided.get("in")
+    path = out / "decisions.json"
+    decided: dict[str, Any] = read_json(path) if path.is_file() else {"done": False, "counts": {}}
+    done = (out / WHOLE).is_file() and decided["done"] and rows == judged == decided["counts"]["in"]
     if done:
-        counts = {name: decided[name] for name in counts}
+        counts = {name: decided["counts"][name] for name in counts}
     return {**counts, "done": done, "judged": judged}

@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, features
@@ -23,6 +23,7 @@ from capfilt.runtime import derive
 SIDES = (27, 22)  # px: small, so that many are decoded a second
 BLOCK = 512  # bytes of a tar's headers and steps
 ODD = (0, 1, 2, 7, 8, 255, 256, 512, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 EXIF = [
     b"Exif\0\0",
     b"Exif\0\0II*\0\xff\xff\xff\xff",
@@ -73,7 +74,8 @@ def drawn(width: int, height: int) -> Iterator[tuple[str, bytes]]:
     turned[0x0112] = 6
     for kind, mode, options in _kinds(turned):
         if kind != "AVIF" or features.check("avif"):
-            yield f"{kind} {mode} {' '.join(options)}".strip(), _encoded(_in_mode(picture, mode), kind, options)
+            said = (f"{name}={value}" if isinstance(value, str | int) else name for name, value in options.items())
+            yield " ".join((kind, mode, *said)), _encoded(_in_mode(picture, mode), kind, options)
     for depth, colour in ((16, 2), (16, 6), (8, 6), (16, 0)):
         yield f"PNG interlaced {depth} bit, colour {colour}", _interlaced(width, height, depth, colour)
     if width <= SIDES[0]:  # the strange need not be large
@@ -186,8 +188,8 @@ def _flip(data: bytearray, at: int, others: list[bytes], chance: random.Random) 
 
 def _set(data: bytearray, at: int, others: list[bytes], chance: random.Random) -> None:
     """A number, as lengths and sizes are written."""
-    size, order = chance.choice((1, 2, 4, 8)), chance.choice(("little", "big"))
-    data[at : at + size] = (chance.choice(ODD) % 256**size).to_bytes(size, order)  # type: ignore[arg-type]
+    size, order = chance.choice((1, 2, 4, 8)), chance.choice(ORDERS)
+    data[at : at + size] = (chance.choice(ODD) % 256**size).to_bytes(size, order)
 
 
 def _cut(data: bytearray, at: int, others: list[bytes], chance: random.Random) -> None:
@@ -273,6 +275,9 @@ SAID = (
 )
 
 
+Member = tuple[tarfile.TarInfo, bytes]
+
+
 @cache
 def tars() -> list[bytes]:
     """Tars of every layout, and what bears the name and is none."""
@@ -280,17 +285,20 @@ def tars() -> list[bytes]:
     return [*made, b"\0" * 10240, b"<html>" * 200, b"\0"]
 
 
-def _layouts() -> Iterator[tuple[int, list[tuple[tarfile.TarInfo, bytes]], str]]:
+def _layouts() -> Iterator[tuple[int, list[Member], str]]:
     pictures = images()
 
-    def member(
-        name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, **more: str
-    ) -> tuple[tarfile.TarInfo, bytes]:
+    def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> Member:
         info = tarfile.TarInfo(name)
-        info.type, info.linkname, info.pax_headers, info.size = kind, more.pop("link", ""), more, len(data)
+        info.type, info.linkname, info.size = kind, link, len(data)
         return info, data
 
-    def sample(name: str, number: int) -> list[tuple[tarfile.TarInfo, bytes]]:
+    def claiming(said: dict[str, str], data: bytes) -> Member:
+        info, data = member("b.png", data)
+        info.pax_headers = said
+        return info, data
+
+    def sample(name: str, number: int) -> list[Member]:
         return [member(f"{name}.png", pictures[number]), member(f"{name}.txt", f"text {number}".encode())]
 
     plain = [m for i in range(4) for m in sample(f"s{i}", i)]
@@ -323,12 +331,12 @@ def _layouts() -> Iterator[tuple[int, list[tuple[tarfile.TarInfo, bytes]], str]]
     for layout in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         yield layout, long, "w"
     for i, claim in enumerate(claims):
-        yield tarfile.PAX_FORMAT, [*sample("a", 0), member("b.png", pictures[i], **claim), *sample("c", 1)], "w"
+        yield tarfile.PAX_FORMAT, [*sample("a", 0), claiming(claim, pictures[i]), *sample("c", 1)], "w"
     for mode in ("w:gz", "w:bz2", "w:xz"):
         yield tarfile.PAX_FORMAT, plain, mode
 
 
-def _tar(layout: int, members: list[tuple[tarfile.TarInfo, bytes]], mode: str) -> bytes:
+def _tar(layout: int, members: list[Member], mode: str) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode=mode, format=layout) as out:  # type: ignore[call-overload]
         for info, data in members:

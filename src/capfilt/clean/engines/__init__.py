@@ -3,12 +3,12 @@
     run(stage, tasks) → results
 
 `tasks` are (shard, table) and so are the results, which come in any order: whoever asks commits them. An engine takes
-few tasks ahead of its results. Errors of `capfilt.errors` that the work raises are raised by `run` as they are. Leaving
-`run` early, as by Ctrl-C or `close()`, ends all that it started. Tables are the same from every engine, down to the
-bytes that they are written as.
+few tasks ahead of its results, a cluster as many as its window holds. Errors of `capfilt.errors` that the work raises
+are raised by `run` as they are. Leaving `run` early, as by Ctrl-C or `close()`, ends all that it started. Tables are
+the same from every engine, down to the bytes that they are written as.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ ENGINES = ("local", "ray")
 class Engine(Protocol):
     """Runs a stage over shards."""
 
-    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Generator[tuple[int, pa.Table], None, None]:
         """The results of all tasks, in any order."""
         ...
 

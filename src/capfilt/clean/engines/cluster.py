@@ -14,7 +14,7 @@ import os
 import pickle
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class Cluster:
         if least < 1 or (self.gpus or 0) < 0:
             raise ConfigError(f"{self}: workers, cpus and window_mib from 1, gpus from 0 are needed")
 
-    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Generator[tuple[int, pa.Table], None, None]:
         """As every engine. Raises ConfigError without Ray or its cluster, CheckFailed for a shard it dies of."""
         tasks = iter(tasks)
         window = _window(tasks, self.window_mib * 2**20)

@@ -1,6 +1,6 @@
 """The engine of one device: the work is done in this process, shard after shard."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +18,7 @@ class Here:
 
     device: str | None = None
 
-    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Generator[tuple[int, pa.Table], None, None]:
         """As every engine; the results come in the order of the tasks."""
         tasks = iter(tasks)
         for first in tasks:  # a model is not loaded for nothing

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -42,7 +42,7 @@ class Local:
 
     devices: tuple[str, ...]
 
-    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    def run(self, stage: "Stage", tasks: Iterable[tuple[int, pa.Table]]) -> Generator[tuple[int, pa.Table], None, None]:
         """As every engine. Raises CheckFailed, which names the device, for a shard that its process dies of."""
         tasks, cores = iter(tasks), max(1, usable_cores() // len(self.devices))
         with contextlib.ExitStack() as running:

@@ -200,7 +200,7 @@ _POLICIES = {
     "blip": "a web text that passes stays; else a synthetic one that passes takes its place; else the row is dropped.",
     "replace-low": "a web text that passes stays; else a synthetic one that passes takes its place.",
     "best": "of the texts that pass, the better one stays.",
-    "both": "texts stay only where both pass.",
+    "both": "both texts stay where one of them passes.",
     "keep-web": "a web text that passes stays, synthetic ones are left out.",
 }
 

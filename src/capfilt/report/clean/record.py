@@ -95,15 +95,15 @@ class Bars:
         """Decision → rows, with the bars so many steps above `low`."""
         found = {name: self.fixed.get(name, 0) for name in DECISIONS}
         for level, other, no_less, rows in self.cells:
-            found[self._decision(level > web, other > synthetic, bool(no_less))] += rows
+            found[self._decision(level > web, other > synthetic, bool(no_less), level > 0)] += rows
         return found
 
-    def _decision(self, web: bool, synthetic: bool, no_less: bool) -> str:
+    def _decision(self, web: bool, synthetic: bool, no_less: bool, there: bool) -> str:
         """As `report.js` has it too."""
         if self.policy == "keep-web":
             synthetic = False
         elif self.policy == "both":
-            web = synthetic = web and synthetic
+            web, synthetic = (web or synthetic) and there, web or synthetic
         elif self.policy == "best":
             web = web and (no_less or not synthetic)
         return "keep" if web else "replace" if synthetic else "drop"

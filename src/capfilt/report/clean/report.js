@@ -3,9 +3,9 @@
 
 const DECISIONS = ["keep", "replace", "drop", "failed"];
 
-function decision(policy, web, synthetic, noLess) {
+function decision(policy, web, synthetic, noLess, there) {
   if (policy === "keep-web") synthetic = false;
-  else if (policy === "both") web = synthetic = web && synthetic;
+  else if (policy === "both") [web, synthetic] = [(web || synthetic) && there, web || synthetic];
   else if (policy === "best") web = web && (noLess || !synthetic);
   return web ? "keep" : synthetic ? "replace" : "drop";
 }
@@ -13,7 +13,7 @@ function decision(policy, web, synthetic, noLess) {
 function counted(bars, web, synthetic) {
   const found = { keep: 0, replace: 0, drop: 0, failed: 0, ...bars.fixed };
   for (const [level, other, noLess, rows] of bars.cells) {
-    found[decision(bars.policy, level > web, other > synthetic, noLess === 1)] += rows;
+    found[decision(bars.policy, level > web, other > synthetic, noLess === 1, level > 0)] += rows;
   }
   return found;
 }
