@@ -128,7 +128,7 @@ def test_another_bar_is_counted_from_the_bins():
         ("blip", (2, 1, 1)),
         ("replace-low", (2, 1, 1)),
         ("best", (1, 2, 1)),
-        ("both", (1, 0, 3)),
+        ("both", (2, 1, 1)),
         ("keep-web", (2, 0, 2)),
     ],
 )

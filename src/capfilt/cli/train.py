@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 
 
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        "--pairs",
+        metavar="PATH",
+        help="What to learn from: image-text pairs; for blip- recipes annotations too, known by what is in them.",
+    ),
+]
+
+
 def train(
     recipe: Annotated[str | None, typer.Argument(help="A name from --list.")] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            "--pairs",
-            metavar="PATH",
-            help="What to learn from: image-text pairs; for blip- recipes annotations too, known by what is in them.",
-        ),
-    ] = None,
+    data: Data = None,
     human: Annotated[
         str | None, typer.Option(help="Clean pairs; recipes of the cycle need them beside --pairs.")
     ] = None,
