@@ -167,10 +167,13 @@ def test_it_is_the_low_end_of_the_cosine_transform():
         assert bits(looks(pixels), plain) <= 2  # the middle two may change places
 
 
-def test_spread_is_in_grey_levels():
+def test_spread_is_of_the_colour_that_changes_most():
     flat = np.full((SIDE, SIDE, 3), 77, np.uint8)
     assert spread(flat) == 0
     flat[: SIDE // 2] = 255
     flat[SIDE // 2 :] = 0
     assert spread(flat) == pytest.approx(127.5)
-    assert 5 < spread(to_pixels(scene(3), SIDE)) < 100
+    pixels = to_pixels(scene(3), SIDE)
+    assert spread(pixels) == pytest.approx(pixels.reshape(-1, 3).std(0).max(), rel=1e-9)
+    flat[:], flat[20:40, 20:40] = (255, 165, 0), (174, 205, 0)  # orange on lime of the same grey
+    assert spread(flat) > 20

@@ -62,7 +62,7 @@ def test_clean_rows_break_nothing():
         ({"width": 31, "height": 400}, {}, "too_small", "the image is 31 × 400 px (short side < 32)"),
         ({"width": 401}, {}, "odd_aspect", "the image is 401 × 100 px (4.0 : 1 > 4)"),
         ({"width": 100, "height": 900}, {"max_aspect": 8.5}, "odd_aspect", "the image is 100 × 900 px (9.0 : 1 > 8.5)"),
-        ({"spread": 1.96}, {}, "blank", "the image is blank (grey levels spread 2.0 < 2)"),
+        ({"spread": 1.96}, {}, "blank", "the image is blank (levels spread 2.0 < 2)"),
         ({"texts": [""]}, {}, "text_short", "the web text has 0 words (< 1)"),
         ({"texts": ["a dog"]}, {"min_words": 3}, "text_short", "the web text has 2 words (< 3)"),
         ({"texts": [" x "]}, {}, "text_short", "the web text has 1 characters (< 2)"),

@@ -29,7 +29,7 @@ def decode(data, **how):
         os.abort()
     if data == b"leave":
         os._exit(3)
-    if data == b"hang":
+    if data[:4] == b"hang":
         time.sleep(60)
     return real(data, **how)
 decoders.decode = decode
@@ -39,9 +39,11 @@ COMMAND = (sys.executable, "-c", DYING)
 CUT_SHORT = f"""
 import sys
 sys.path.insert(0, {str(SOURCE)!r})
+from capfilt.data import decoders as decoders_room
 from capfilt.data.decoders import Decoders, Reading
 with Decoders(16, Reading(workers=2, limit_s=2), command=(sys.executable, "-c", {DYING!r})) as decoders:
-    found = decoders.decode([b"<html>"] * 2 + [b"hang"] * 2)
+    alone = decoders_room.SMALL + 1
+    found = decoders.decode(image.ljust(alone) for image in [b"<html>"] * 2 + [b"hang"] * 2)
     next(found), next(found)
     print(*(worker._process.pid for worker in decoders._workers), flush=True)
     next(found)
@@ -186,6 +188,26 @@ def test_reading_ahead_is_bounded_by_bytes(workers, monkeypatch):
             assert taken <= done + 4
             assert taken > done or done >= 39  # and it is ahead
     assert done == 40
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_small_images_go_together_and_come_back_in_order(workers, monkeypatch):
+    small = [encoded(noise(i, 8, 8)) for i in range(50)]
+    large = encoded(noise(50)).ljust(room.SMALL + 1, b"\0")
+    images = [*small[:20], large, *small[20:], noise(51), large]
+    asked = []
+    monkeypatch.setattr(
+        Decoders, "_some", lambda self, some, real=Decoders._some: asked.append(len(some)) or real(self, some)
+    )
+    with Decoders(PX, Reading(workers)) as decoders:
+        found = list(decoders.decode(images))
+    for one, image in zip(found, images, strict=True):
+        np.testing.assert_array_equal(one.pixels, read(image, PX).pixels)
+    assert sorted(asked) == (sorted([16, 4, 1, 16, 14, 1, 1]) if workers else [1] * 53)
+
+
+def test_large_pictures_do_not_share_an_answer():
+    assert [room.slots(px) for px in (16, 64, 224, 384, 1024)] == [16, 16, 6, 2, 1]
 
 
 def test_the_next_ones_are_read_while_the_caller_works():

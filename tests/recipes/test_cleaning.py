@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from capfilt.clean import rules, stages
+from capfilt.clean import deciding, rules, stages
 from capfilt.clean.config import CleanConfig
 from capfilt.clean.ledger import Ledger
 from capfilt.clean.policies import Policy
@@ -84,7 +84,7 @@ def test_a_folder_is_cleaned_and_no_row_is_lost(tmp_path, model):
             assert len(score["itm_web"]) == (len(row["texts"]) if judged else 0)
             assert len(score["synthetic"]) == len(score["itc_synthetic"]) == (2 if judged else 0)
     assert (tmp_path / "out" / "report" / "index.html").is_file()
-    assert cleaning.status(tmp_path / "out") == {
+    assert deciding.status(tmp_path / "out") == {
         **{k: counts[k] for k in counts if k in WORDS},
         "done": True,
         "judged": 12,
@@ -127,7 +127,7 @@ def test_what_was_begun_goes_on_to_the_same_bytes(tmp_path, model, monkeypatch, 
     monkeypatch.setattr(Ledger, "commit", dies)
     with pytest.raises(Dies):
         cleaning.clean(config(source, model), tmp_path / "out")
-    assert not cleaning.status(tmp_path / "out")["done"]
+    assert not deciding.status(tmp_path / "out")["done"]
     monkeypatch.setattr(Ledger, "commit", commit)
     cleaning.clean(config(source, model), tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -11,7 +11,18 @@ import pytest
 from PIL import Image
 
 from capfilt.errors import CheckFailed
-from capfilt.report.clean import Bars, CleanRecord, Counted, Curve, Gallery, Group, Sample, write_clean_report
+from capfilt.report.clean import (
+    Bars,
+    CleanRecord,
+    Counted,
+    Curve,
+    Gallery,
+    Group,
+    KindOfText,
+    Sample,
+    Truth,
+    write_clean_report,
+)
 from capfilt.report.clean.page import render
 
 HOSTILE = (
@@ -66,6 +77,14 @@ BARS = Bars(
 )
 
 
+TRUTH = Truth(
+    [KindOfText("clean", True, 50, 0, 30), KindOfText(HOSTILE[0], False, 50, 5, 10)],
+    {"ITM": 0.75, "ITC": 0.7},
+    5.0,
+    {"ITM": [(0.0, 0.0), (0.5, 0.75), (1.0, 1.0)]},
+)
+
+
 def record(**changes) -> CleanRecord:
     rows = [sample(text, image=jpeg("red")) for text in HOSTILE]
     whole = {
@@ -78,6 +97,7 @@ def record(**changes) -> CleanRecord:
         "scores": [Counted("ITM", 0.0, 1.0, {"web texts": [3] + [0] * 98 + [9]}, {"bar": 0.5})],
         "bars": BARS,
         "curve": Curve([(0.1, 1.0), (1.0, 0.6)], 40, 0.9, 0.41),
+        "truth": TRUTH,
         "galleries": [Gallery("a", HOSTILE[1], HOSTILE[2], "keep", rows, 900)],
         "duplicates": [Group(rows[:3], 12)],
         "duplicate_groups": 4,
@@ -97,7 +117,7 @@ def test_every_part_is_there_and_closed(page):
     found = Tags(page)
     assert not found.open
     names = [attrs["id"] for tag, attrs in found.tags if tag == "section"]
-    assert names == ["rows", "scores", "bars", "sources", "gallery", "duplicates", "failures", "settings"]
+    assert names == ["rows", "scores", "truth", "bars", "sources", "gallery", "duplicates", "failures", "settings"]
 
 
 def test_no_text_becomes_markup(page):
@@ -114,6 +134,15 @@ def test_the_policy_allows_this_style_sheet_one_script_beside_it_and_nothing_els
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in policy and "script-src 'self'" in policy
     assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_texts_of_known_truth_before_and_after(page):
+    section = re.search(r'<section id="truth">.*?</section>', page, re.S)[0]
+    assert "50.0 % do. Of the 40 that are kept, 75.0 % do; of all that do, 60.0 % are kept" in section
+    assert "ITM 0.750, ITC 0.700" in section and "weight of 5" in section and "<svg" in section
+    assert 'id="truth"' not in render(record(truth=None))
+    alone = render(record(truth=Truth(TRUTH.kinds[:1])))
+    assert "100.0 %" in alone and "area under" not in alone
 
 
 def test_another_bar_is_counted_from_the_bins():

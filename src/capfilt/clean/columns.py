@@ -36,7 +36,7 @@ MEASURED = pa.schema(
         ("frames", pa.int32()),
         ("notes", TEXTS),  # `inputs.images.ImageInfo.notes`
         ("looks", pa.uint64()),  # perceptual hash; null where the image could not be decoded
-        ("spread", pa.float32()),  # standard deviation of its grey levels, 0 to 127
+        ("spread", pa.float32()),  # standard deviation of its levels, 0 to 127, in the colour where it is largest
     ]
 )
 ROWS = pa.schema([*INTAKE, *MEASURED])

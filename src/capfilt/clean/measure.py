@@ -24,10 +24,9 @@ from capfilt.errors import ImageError
 
 SIDE = 64  # px: the size that decoders for `measure` make
 _LOW = 8  # frequencies a side
-_WEIGHTS = np.array([299.0, 587.0, 114.0])  # of red, green and blue in a grey level (ITU-R BT.601), in thousandths
+_WEIGHTS = np.float32([299, 587, 114])  # of red, green and blue in a grey level (ITU-R BT.601), in thousandths
 _ANGLES = np.pi / SIDE * np.outer(np.arange(1, _LOW + 1), np.arange(SIDE) + 0.5)  # (8, 64): frequencies 1 to 8
 _COSINES = np.rint(2**10 * np.cos(_ANGLES))
-_PLACES = np.uint64(1) << np.arange(_LOW**2, dtype=np.uint64)
 
 
 class Loads(Protocol):
@@ -85,17 +84,20 @@ def measure(rows: pa.Table, images: Loads, decoders: Decoders) -> pa.Table:
 
 def looks(pixels: UInt8[np.ndarray, "64 64 3"]) -> int:
     """The picture's perceptual hash, 64 bits; of pictures that resemble each other few bits differ."""
-    frequencies = (_COSINES @ _grey(pixels) @ _COSINES.T).ravel()
-    return int(_PLACES[frequencies > np.median(frequencies)].sum())
+    grey = (pixels.reshape(-1, 3).astype(np.float32) @ _WEIGHTS).reshape(SIDE, SIDE)  # in thousandths, below 2^24
+    frequencies = (_COSINES @ grey @ _COSINES.T).ravel()
+    low, high = np.sort(frequencies)[_LOW**2 // 2 - 1 :][:2]
+    above = np.packbits(frequencies > (low + high) / 2, bitorder="little")
+    return int.from_bytes(above.tobytes(), "little")
 
 
 def spread(pixels: UInt8[np.ndarray, "64 64 3"]) -> float:
-    """Standard deviation of the grey levels, 0 for one flat colour, to 127.5."""
-    return float(_grey(pixels).std()) / 1000
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float64) @ _WEIGHTS  # in thousandths of a level
+    """Standard deviation of the levels in the colour where it is largest; 0 for one flat colour, to 127.5."""
+    levels = pixels.reshape(SIDE, SIDE * 3).astype(np.float32)  # sums of SIDE squares stay below 2^24
+    means, squares = (
+        x.sum(0, dtype=np.float32).reshape(SIDE, 3).mean(0, dtype=np.float64) / SIDE for x in (levels, levels**2)
+    )
+    return float(np.sqrt((squares - means**2).max()))
 
 
 def _told(decoded: Decoded) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 | `opt_out` | carries a column that says no: `opt_out`, `noai`, ... or robots' words (`OPT_OUT`, `ROBOTS`) |
 | `licence` | has none of the licences asked for |
 | `too_small`, `odd_aspect` | has too short a side, or sides that differ too much |
-| `blank` | shows nothing: its grey levels hardly differ |
+| `blank` | shows nothing: in no colour its levels differ much |
 | `duplicate` | has the image of another row, or one that looks the same; one of them stands for all |
 | `text_short`, `text_long` | has a web text of too few or many words |
 | `text_language` | has a web text in a language that was not asked for |
@@ -57,7 +57,8 @@ class Rules:
     """The bars. The defaults take out what no model could use; 0, or nothing, switches a rule off.
 
     min_px, max_aspect:   the short side, and how many times it the long one may be.
-    min_spread:           standard deviation of the grey levels, of 127.5; a photo has 40 to 80.
+    min_spread:           standard deviation of the levels, of 127.5, in the colour where it is largest; a photo has 40
+        to 80.
     min_words, max_words: of a web text, what is between spaces; 256 is CC12M's.
     min_chars:            of a web text; two are a sentence in Chinese.
     boilerplate_rows, boilerplate_share: a web text, numbers and case aside, may stand in so many rows, or in that share
@@ -213,9 +214,7 @@ def _image(marks: _Marks, rows: pa.Table, rules: Rules) -> None:
         odd = long > rules.max_aspect * short
         marks.put(odd, "odd_aspect", lambda i: f"{size(i)} ({long[i] / short[i]:.1f} : 1 > {rules.max_aspect:g})")
     blank = spread < rules.min_spread
-    marks.put(
-        blank, "blank", lambda i: f"the image is blank (grey levels spread {spread[i]:.1f} < {rules.min_spread:g})"
-    )
+    marks.put(blank, "blank", lambda i: f"the image is blank (levels spread {spread[i]:.1f} < {rules.min_spread:g})")
 
 
 def _texts(marks: _Marks, texts: pa.ChunkedArray, rules: Rules) -> np.ndarray:

@@ -18,6 +18,7 @@ from capfilt.clean.fitting import fit_run
 from capfilt.clean.ledger import Ledger
 from capfilt.clean.tally import Binned, First, bars_of, blocks, decided, floats, kinds, marks
 from capfilt.clean.thumbnails import Thumbnails
+from capfilt.clean.truth import truth_of
 from capfilt.errors import DataError, ImageError
 from capfilt.files import read_json
 from capfilt.report.clean import CleanRecord, Counted, Curve, Gallery, Group, Sample
@@ -80,6 +81,7 @@ def gather(out: Path | str) -> CleanRecord:
         scores=seen.scores(bars_of(made)[0], made["policy"]["score"]),
         bars=seen.binned.told(),
         curve=curve,
+        truth=truth_of(out),
         galleries=_galleries(seen, rows),
         duplicates=[Group(found, seen.copies[mark]) for mark, found in groups.items()],
         duplicate_groups=seen.group_count,

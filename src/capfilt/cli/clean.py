@@ -102,10 +102,10 @@ def retry(run: Run, engine: EngineName = Works.local, address: Address = None) -
 
 def status(run: Run, as_json: AsJson = False) -> None:
     """How far a run is, and what became of its rows."""
-    from capfilt.recipes import cleaning
+    from capfilt.clean import deciding
 
     with codes():
-        found = cleaning.status(run)
+        found = deciding.status(run)
     print(json.dumps(found)) if as_json else show(found)
 
 
@@ -162,9 +162,10 @@ def named_of(captioner: str | None, judge: str | None, run: Path | None = None) 
     """The models that flags name; where they name none, those of the run, else the demo's own, which is told."""
     import sys
 
+    from capfilt.clean import deciding
     from capfilt.recipes import cleaning, own
 
-    if run is not None and None in (captioner, judge) and (run / cleaning.RUN).is_file():
+    if run is not None and None in (captioner, judge) and (run / deciding.RUN).is_file():
         models = cleaning.load_config(run).models
         captioner, judge = captioner or models.captioner, judge or models.filter
     if captioner is None or judge is None:

@@ -27,11 +27,11 @@ def decide(
 
     --set names the other settings of a policy: score (itm, itc, joint), weight, margin.
     """
-    from capfilt.recipes import cleaning
+    from capfilt.clean import deciding
 
     with codes():
         given = policy_of(policy, threshold, top, by)
-        counts, told = cleaning.decide(run, given, sets or [], fit or precision is not None, precision)
+        counts, told = deciding.decide(run, given, sets or [], fit or precision is not None, precision)
     if as_json:
         print(json.dumps(counts))
         return

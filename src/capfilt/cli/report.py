@@ -9,11 +9,11 @@ import typer
 def report(run: Annotated[Path, typer.Argument(help="A folder that bootstrap or clean wrote.")]) -> None:
     """Write a run's page again."""
     if (run / "run.json").is_file():
+        from capfilt.clean import deciding
         from capfilt.cli.clean import codes
-        from capfilt.recipes import cleaning
 
         with codes():
-            print(cleaning.tell(run))
+            print(deciding.tell(run))
         return
     from capfilt.bootstrap import rounds
 

@@ -3,10 +3,12 @@
 Threads are as fast and start at once. A process takes the time of some pictures to start, leaves the interpreter to
 the model, and stands for itself: a codec that crashes, hangs or takes all memory on hostile bytes costs its row, not
 the run. Pixels come back through memory that both map, without a name that could be left behind; only words go through
-the pipes. When the parent dies, by whatever death, its end of the pipe closes and the worker leaves. It holds nothing
+the pipes, of small images several at once: else a switch between processes would take as long as decoding one. When
+the parent dies, by whatever death, its end of the pipe closes and the worker leaves. It holds nothing
 of the parent's, least of all the lock on its folder, and never loads torch.
 
-    asked:    `path` or `data` (4 bytes), length (8 bytes), the path or the image's bytes
+    asked:    `path` or `data` (4 bytes), length (8 bytes), slot (1 byte), whether another one comes along (1 byte), the
+              path or the image's bytes
     answered: `+` or `-`, length (8 bytes); the header as JSON, or the reason and the message, a zero byte between
 
 Reasons that processes add to those of `inputs.images`:
@@ -31,7 +33,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, Literal, NamedTuple
@@ -46,9 +48,14 @@ from capfilt.runtime import usable_cores
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 COMMAND = (sys.executable, "-m", __name__)
-ASKED, ANSWERED = struct.Struct(">4sQ"), struct.Struct(">cQ")
+ASKED, ANSWERED = struct.Struct(">4sQB?"), struct.Struct(">cQ")
 MANY, WORTH_A_WORKER = 64, 16  # images: a worker starts in .15 s of a core, a photo takes 5 to 20 ms
 BESIDES = 4096  # bytes that a waiting image takes beside its pixels
+SMALL, TOGETHER = (
+    2**11,
+    16,
+)  # encoded bytes of an image that shares a question, and how many do: fewer than a pipe holds
+ROOM = 2**20  # bytes of pixels that an answer may take, if it is of several images
 UNKNOWN = 3 * 2**22  # bytes that a picture is taken for whose size is not known before it is decoded: 4 Mpx
 
 
@@ -151,6 +158,7 @@ class Decoders:
         if (self._reading.resize == "device") != as_large:
             raise ConfigError("resize='device': only pictures that go straight to a model are resized on its device")
         self._count = self._reading.processes(images)
+        self._slots = slots(px) if self._count else 1
         how = {"scaled": self._reading.scaled, "as_stored": as_stored, "as_large": as_large}
         self._how = {name: True for name, on in how.items() if on}
         limits = (str(self._reading.limit_s), str(self._reading.limit_mib))
@@ -173,18 +181,33 @@ class Decoders:
 
     def decode(self, images: Iterable[Picture]) -> Iterator[Decoded | ImageError]:
         """Each image's pixels, or why not. Images are taken, and read ahead, as far as `ahead_mib` goes."""
-        waiting: deque[tuple[Future[Decoded | ImageError], int]] = deque()
+        waiting: deque[tuple[Future[list[Decoded | ImageError]], int]] = deque()
         held, most = 0, self._reading.ahead_mib * 2**20
-        for image in images:
-            cost = self._cost(image)
+        for some in self._together(images):
+            cost = sum(map(self._cost, some))
             while waiting and held + cost > most:
                 first, freed = waiting.popleft()
-                yield first.result()
+                yield from first.result()
                 held -= freed
-            waiting.append((self._threads.submit(self._one, image), cost))
+            waiting.append((self._threads.submit(self._some, some), cost))
             held += cost
         while waiting:
-            yield waiting.popleft()[0].result()
+            yield from waiting.popleft()[0].result()
+
+    def _together(self, images: Iterable[Picture]) -> Iterator[list[Any]]:
+        """The images in their order, each alone, but small ones with their neighbours."""
+        some: list[Picture] = []
+        for image in images:
+            small = isinstance(image, bytes) and len(image) <= SMALL
+            if some and not small:
+                yield some
+                some = []
+            some.append(image)
+            if not small or len(some) == self._slots:
+                yield some
+                some = []
+        if some:
+            yield some
 
     def _cost(self, image: Picture) -> int:
         encoded = len(image) if isinstance(image, bytes) else 0
@@ -193,36 +216,44 @@ class Decoders:
         frames = len(image) if isinstance(image, np.ndarray) and image.ndim == 4 else 1
         return encoded + frames * 3 * self._px**2 + BESIDES
 
-    def _one(self, image: Picture) -> Decoded | ImageError:
-        if not self._count or not isinstance(image, str | Path | bytes):
-            try:
-                return read(image, self._px, **self._how)
-            except ImageError as error:
-                return error
+    def _some(self, images: list[Any]) -> list[Decoded | ImageError]:
+        if not self._count or not isinstance(images[0], str | Path | bytes):
+            return [self._here(image) for image in images]
         worker = self._idle.get()
         try:
-            return worker.ask(image)
+            return worker.ask(images)
         except (EOFError, BrokenPipeError):
-            code = worker.stop()
+            at = worker.at()
+            died = self._death(images[at], worker.stop())
             if not self._closed:
                 self._workers.append(worker := _Worker(self._command, self._px))
-            what = f"these {len(image)} bytes" if isinstance(image, bytes) else "this file"
-            if code == -signal.SIGALRM:
-                limit = f"{self._reading.limit_s:g} s"
-                return ImageError("decode_timeout", f"the decoder was ended, after {limit} at {what}")
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return ImageError("decoder_crash", f"the decoder died of {what} ({how})")
         finally:
             self._idle.put(worker)
+        before, after = (self._some(others) if others else [] for others in (images[:at], images[at + 1 :]))
+        return [*before, died, *after]
+
+    def _here(self, image: Picture) -> Decoded | ImageError:
+        try:
+            return read(image, self._px, **self._how)
+        except ImageError as error:
+            return error
+
+    def _death(self, image: str | Path | bytes, code: int) -> ImageError:
+        what = f"these {len(image)} bytes" if isinstance(image, bytes) else "this file"
+        if code == -signal.SIGALRM:
+            limit = f"{self._reading.limit_s:g} s"
+            return ImageError("decode_timeout", f"the decoder was ended, after {limit} at {what}")
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ImageError("decoder_crash", f"the decoder died of {what} ({how})")
 
 
 class _Worker:
     def __init__(self, command: tuple[str, ...], px: int):
         home = str(Path(capfilt.__file__).parents[1])  # the worker runs this very package, installed or not
         paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-        fd = _nameless_memory(3 * px * px)
+        fd = _nameless_memory(slots(px) * 3 * px * px + 1)
         try:
-            self._shown = np.frombuffer(mmap.mmap(fd, 3 * px * px), np.uint8).reshape(px, px, 3)
+            self._shown, self._at = _shared(fd, px)
             self._process = subprocess.Popen(
                 (*command, str(fd)),
                 stdin=subprocess.PIPE,
@@ -234,18 +265,27 @@ class _Worker:
         finally:
             os.close(fd)
 
-    def ask(self, image: str | Path | bytes) -> Decoded | ImageError:
-        """One image there, its pixels back. A worker that died is an EOFError or BrokenPipeError."""
+    def ask(self, images: list[str | Path | bytes]) -> list[Decoded | ImageError]:
+        """Images there, at most `slots`, their pixels back. A worker that died is an EOFError or BrokenPipeError."""
         into, back = self._process.stdin, self._process.stdout
         assert into is not None and back is not None
-        kind, data = (b"data", image) if isinstance(image, bytes) else (b"path", os.fsencode(image))
-        into.write(ASKED.pack(kind, len(data)) + data)
+        self._at[0] = 0
+        for slot, image in enumerate(images):
+            kind, data = (b"data", image) if isinstance(image, bytes) else (b"path", os.fsencode(image))
+            into.write(ASKED.pack(kind, len(data), slot, slot + 1 < len(images)) + data)
         into.flush()
+        return [self._answer(back, slot) for slot in range(len(images))]
+
+    def _answer(self, back: IO[bytes], slot: int) -> Decoded | ImageError:
         sign, length = ANSWERED.unpack(_exactly(back, ANSWERED.size))
         code, _, rest = _exactly(back, length).partition(b"\0")
         if sign == b"+":
-            return Decoded(self._shown.copy(), _info(code))
+            return Decoded(self._shown[slot].copy(), _info(code))
         return ImageError(code.decode(), rest.decode())
+
+    def at(self) -> int:
+        """Which of the images it was asked for it is at, or died of."""
+        return int(self._at[0])
 
     def stop(self) -> int:
         """Ends the worker if it still runs; returns its exit code."""
@@ -258,31 +298,41 @@ class _Worker:
         return code
 
 
-def serve(asked: IO[bytes], answers: IO[bytes], shown: np.ndarray, limit_s: float, **how: Any) -> None:
-    """A worker's life: answers until nobody asks any more. An alarm that nobody hears ends it at a picture's limit."""
+def slots(px: int) -> int:
+    """How many pictures of px x px a worker is asked for at once."""
+    return max(1, min(TOGETHER, ROOM // (3 * px * px)))
+
+
+def serve(asked: IO[bytes], answers: IO[bytes], shown: np.ndarray, at: np.ndarray, limit_s: float, **how: Any) -> None:
+    """A worker's life: answers until nobody asks any more. An alarm that nobody hears ends it at a picture's limit.
+
+    shown: (slots, px, px, 3). at: (1), the slot it is at.
+    """
+    px = shown.shape[1]
     while head := asked.read(ASKED.size):
-        kind, length = ASKED.unpack(head)
+        kind, length, at[0], more = ASKED.unpack(head)
         data = _exactly(asked, length)
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         try:
-            found = read(data if kind == b"data" else os.fsdecode(data), len(shown), **how)
+            found = read(data if kind == b"data" else os.fsdecode(data), px, **how)
             assert found.info is not None  # only files and bytes come here
-            shown[:] = found.pixels
-            sign, answer = b"+", json.dumps(asdict(found.info)).encode()
+            shown[at[0]] = found.pixels
+            sign, answer = b"+", json.dumps(vars(found.info)).encode()
         except ImageError as error:
             sign, answer = b"-", f"{error.reason}\0{error}".encode("utf-8", "backslashreplace")
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(ANSWERED.pack(sign, len(answer)) + answer)
-        answers.flush()
+        if not more:
+            answers.flush()
 
 
 def main() -> None:
     """Runs a worker with the settings that `Decoders` adds to its command."""
     px, limit_s, limit_mib, *flags, fd = sys.argv[1:]
-    shown = np.frombuffer(mmap.mmap(int(fd), 0), np.uint8).reshape(int(px), int(px), 3)
+    shown, at = _shared(int(fd), int(px))
     _bound_memory(int(limit_mib) * 2**20)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent died amid a sentence
-        serve(sys.stdin.buffer, sys.stdout.buffer, shown, float(limit_s), **dict.fromkeys(flags, True))
+        serve(sys.stdin.buffer, sys.stdout.buffer, shown, at, float(limit_s), **dict.fromkeys(flags, True))
     os._exit(0)  # not by way of flushing a pipe that nobody reads
 
 
@@ -318,6 +368,12 @@ def _bytes_of(path: str | Path) -> bytes:
         raise ImageError("missing_file", "no such file") from None
     except (OSError, ValueError) as error:  # the latter for a name that no file can have
         raise ImageError("unreadable", getattr(error, "strerror", None) or str(error)) from None
+
+
+def _shared(fd: int, px: int) -> tuple[np.ndarray, np.ndarray]:
+    """What parent and worker both see: the pictures in their slots, and which of them the worker is at."""
+    both = np.frombuffer(mmap.mmap(fd, 0), np.uint8)
+    return both[:-1].reshape(slots(px), px, px, 3), both[-1:]
 
 
 def _nameless_memory(size: int) -> int:

@@ -15,7 +15,9 @@ Reasons: `no_image` `missing_file` `not_a_file` `empty` `too_large` `unreadable`
 
 import contextlib
 import json
+import os
 import posixpath
+import stat
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ MAX_IMAGE_BYTES = 256 * 2**20
 OPEN_FILES = 4
 CELLS = 16  # of a parquet file in memory at a time
 BUFFER = 2**20  # bytes of a parquet column that are read ahead
+_DISK = LocalFileSystem()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,16 @@ class Ref:
 
     def json(self) -> str:
         """One line, ASCII whatever the names; what is as it always is, is left out."""
-        return json.dumps({f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default})
+        return json.dumps({name: value for name, usual in _USUAL if (value := getattr(self, name)) != usual})
 
     @classmethod
     def of_json(cls, text: str) -> "Ref":
         """What `json` wrote."""
         found = json.loads(text)
         return cls(**{**found, "instead": tuple(found.get("instead", ()))})
+
+
+_USUAL = [(field.name, field.default) for field in fields(Ref)]
 
 
 class Images:
@@ -169,7 +175,7 @@ class _Cells:
 
 def file_system(path: str) -> tuple[Any, str]:
     """(fsspec's file system, the path within it). Local names are taken as they are, whatever they hold."""
-    return (LocalFileSystem(), path) if path.startswith("/") else fsspec.core.url_to_fs(path)
+    return (_DISK, path) if path.startswith("/") else fsspec.core.url_to_fs(path)
 
 
 def whole_path(fs: Any, path: str) -> str:
@@ -188,16 +194,30 @@ def opened(fs: Any, path: str) -> Iterator[IO[bytes]]:
 def whole(fs: Any, path: str) -> bytes:
     """A file's bytes. Raises ImageError: `missing_file`, `not_a_file`, `too_large`, `unreadable`."""
     try:
-        about = fs.info(path)
-        if about["type"] != "file":
+        plain, size = _about(fs, path)
+        if not plain:
             raise ImageError("not_a_file", f"{path} is no plain file")
-        if (size := about.get("size") or 0) > MAX_IMAGE_BYTES:
+        if size > MAX_IMAGE_BYTES:
             raise ImageError("too_large", f"{path} is {size} bytes, the limit is {MAX_IMAGE_BYTES}")
-        return _bounded(path, fs.cat_file(path))
+        return _bounded(path, _read(path) if isinstance(fs, LocalFileSystem) else fs.cat_file(path))
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # as above
         raise _told(path, error) from None
+
+
+def _about(fs: Any, path: str) -> tuple[bool, int]:
+    """(is it a plain file?, its size, 0 where that is not told)."""
+    if isinstance(fs, LocalFileSystem):  # in a fifth of the time that its `info` takes
+        found = os.stat(path)
+        return stat.S_ISREG(found.st_mode), found.st_size
+    about = fs.info(path)
+    return about["type"] == "file", about.get("size") or 0
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as handle:
+        return handle.readall()
 
 
 def _whole(ref: Ref) -> bytes:

@@ -18,7 +18,10 @@ from capfilt.inputs.images import SUFFIXES
 
 KEPT_BYTES = 2**16
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-BROKEN_STREAM = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
+BROKEN_STREAM = (
+    *(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError),
+    *(OverflowError, MemoryError, RecursionError),  # of hostile headers
+)
 MOST_SHARDS = 1_000_000
 _BRACE = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")

@@ -24,24 +24,22 @@ from capfilt import __version__
 from capfilt.clean import rules
 from capfilt.clean.columns import INTAKE
 from capfilt.clean.config import CleanConfig
+from capfilt.clean.deciding import RUN, WHOLE, begun, last_policy, tell
 from capfilt.clean.engines import Engine
 from capfilt.clean.engines.here import Here
-from capfilt.clean.fitting import fit_run
 from capfilt.clean.intake import tasks
 from capfilt.clean.ledger import Ledger
 from capfilt.clean.policies import Policy
 from capfilt.clean.stages import Models, Scan, Score, Stage
-from capfilt.clean.telling import gather
 from capfilt.clean.views import decide_run
-from capfilt.config import fingerprint, from_dict, with_sets
+from capfilt.config import fingerprint, from_dict
 from capfilt.data.sources import Source, open_source
-from capfilt.errors import ChangedError, ConfigError, FailRateError, NothingToRead
+from capfilt.errors import ChangedError, ConfigError, DataError, FailRateError, NothingToRead
 from capfilt.files import atomic, lease, read_json, write_json
 from capfilt.progress import Progress
-from capfilt.report.clean import write_clean_report
 from capfilt.runtime import sigterm_raises
 
-RUN, MODELS, WHOLE = "run.json", "models.json", "whole.json"
+MODELS = "models.json"
 
 
 @dataclass(frozen=True)
@@ -104,22 +102,9 @@ def clean(
     return counts
 
 
-def tell(out: Path) -> Path:
-    """Writes the page about a run; its path."""
-    return write_clean_report(out / "report", gather(out))
-
-
-def last_policy(out: Path) -> Policy:
-    """The one that a run was decided by last; the paper's where it never was."""
-    path = out / "decisions.json"
-    return from_dict(Policy, read_json(path)["policy"]) if path.is_file() else Policy()
-
-
 def load_config(out: Path) -> CleanConfig:
     """The settings that a run was begun with. Raises ConfigError where no run is."""
-    if not (out / RUN).is_file():
-        raise ConfigError(f"{out}: no run of capfilt clean ({RUN} is missing)")
-    return from_dict(CleanConfig, read_json(out / RUN)["config"])
+    return from_dict(CleanConfig, begun(out)["config"])
 
 
 # ---- begin, and begin again -------------------------------------------------------------------------------------
@@ -280,6 +265,8 @@ def retry(out: Path, engine: Engine | None = None, policy: Policy | None = None)
     config, engine = load_config(out), engine or Here()
     with lease(out), sigterm_raises():
         ledger = Ledger(out)
+        if lost := ledger.verify():
+            raise DataError(f"{lost[0]}, by the same capfilt clean; run that first")
         mended: set[str] = set()
 
         def unread(shard: int) -> tuple[pa.Table, np.ndarray]:
@@ -346,47 +333,3 @@ def _again(
 
 def _null(column: pa.ChunkedArray) -> np.ndarray:
     return column.is_null().to_numpy()
-
-
-def decide(
-    out: Path,
-    policy: Policy | None = None,
-    sets: Iterable[str] = (),
-    fitted: bool = False,
-    precision: float | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Decides a run anew; → counts, and lines about what was fitted. Without a policy or sets, as it was last.
-
-    fitted: the threshold is placed by what people said of the texts, at best F1 or at the lowest of that `precision`.
-    """
-    load_config(out)
-    sets, told = list(sets), []
-    with lease(out), sigterm_raises():
-        policy = with_sets(policy or (Policy() if sets else last_policy(out)), sets)
-        if fitted:
-            found = fit_run(out, precision)
-            policy = dataclasses.replace(policy, threshold=found.threshold, top=None, by=None)
-            told.append(
-                f"threshold {found.threshold:.4f}: precision {found.precision:.3f}, recall {found.recall:.3f} on "
-                f"{found.accepted} accepted and {found.rejected} rejected texts"
-            )
-        counts = decide_run(out, policy)
-        tell(out)
-    return counts, told
-
-
-def status(out: Path) -> dict[str, Any]:
-    """How far a run is: `in` (rows looked at), `kept`, `replaced`, `dropped`, `failed`, `done`, and rows `judged`.
-
-    What became of them is counted once all is judged and decided.
-    """
-    load_config(out)
-    ledger = Ledger(out)
-    rows, judged = ledger.rows("rows"), ledger.rows("scores")
-    counts = {"in": rows, "kept": 0, "replaced": 0, "dropped": 0, "failed": 0}
-    path = out / "decisions.json"
-    decided: dict[str, Any] = read_json(path) if path.is_file() else {"done": False, "counts": {}}
-    done = (out / WHOLE).is_file() and decided["done"] and rows == judged == decided["counts"]["in"]
-    if done:
-        counts = {name: decided["counts"][name] for name in counts}
-    return {**counts, "done": done, "judged": judged}

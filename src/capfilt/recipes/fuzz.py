@@ -3,8 +3,9 @@
     python -m capfilt.recipes.fuzz                                      # 100,000 images, 10,000 tars
     python -m capfilt.recipes.fuzz --images 64 --first 4608 --tars 0    # some again, as a violation names them
 
-Some three minutes on two cores, and 3 GB for drawing the largest. Prints JSON: what became of the items, the slowest, the most memory, and every violation
-with the seed and the number of its item (`recipes.mutants` makes it again); ends with 1 if there is one. Demanded:
+Some eight minutes on two cores that others share, and 3 GB for drawing the largest. Prints JSON: what became of the
+items, the slowest, the most memory, and every violation with the seed and the number of its item (`recipes.mutants`
+makes it again); ends with 1 if there is one. Demanded:
 
     every image ends as pixels or with a known reason, every row of a tar as a pair or an image or with one
     no item takes longer than 5 s, and no process dies

@@ -42,7 +42,7 @@ from capfilt.recipes.cleaning import clean
 
 PHOTO = (640, 480)
 AT_ONCE = 8  # files, as a script would take them
-EVERY_ROW = Rules(min_spread=0, duplicates="off")  # no image is left out
+EVERY_ROW = Rules(duplicates="off")  # no image is left out
 LONG = Decoding(max_length=WRITTEN, min_length=WRITTEN, count_prompt=False)
 
 Found = tuple[list[str], list[float]]  # texts written, probabilities of the web texts

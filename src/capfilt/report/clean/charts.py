@@ -1,8 +1,8 @@
-"""The figures of a cleaning run's page: scores of both texts with the bar, and precision against recall."""
+"""The figures of a cleaning run's page: scores of both texts with the bar, precision against recall, and ROC."""
 
 import numpy as np
 
-from capfilt.report.clean.record import CleanRecord, Counted, Curve
+from capfilt.report.clean.record import CleanRecord, Counted, Curve, Truth
 from capfilt.report.plot import Figure, Line
 
 SHOWN = 50  # bins of a histogram at most
@@ -14,6 +14,19 @@ def figures(record: CleanRecord) -> dict[str, Figure]:
     if record.curve:
         drawn["precision-recall"] = _curve(record.curve)
     return drawn
+
+
+def roc(truth: Truth) -> Figure:
+    """What each head lets through, wherever the bar lies."""
+    return Figure(
+        "Right texts kept against wrong ones (ROC)",
+        "share of wrong texts kept",
+        "share of right texts kept",
+        [Line(head, [x for x, _ in points], [y for _, y in points]) for head, points in truth.curves.items()],
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        diagonal=True,
+    )
 
 
 def _scores(one: Counted) -> Figure:

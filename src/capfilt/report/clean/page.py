@@ -12,17 +12,18 @@ from typing import Any
 from capfilt import __version__
 from capfilt.files import write_text
 from capfilt.report.clean.cards import LOOKS, galleries, groups, shortened
-from capfilt.report.clean.charts import figures
-from capfilt.report.clean.record import DECISIONS, Bars, CleanRecord, Curve, Sample
+from capfilt.report.clean.charts import figures, roc
+from capfilt.report.clean.record import DECISIONS, Bars, CleanRecord, Curve, Sample, Truth
 from capfilt.report.gallery import esc
-from capfilt.report.plot import to_svg
+from capfilt.report.plot import Figure, to_svg
 from capfilt.report.shapes import style_sheet
-from capfilt.report.words import percent
+from capfilt.report.words import amount, kind_name, percent
 
 SCRIPT = "report.js"
 NAV = {
     "rows": "Rows",
     "scores": "Scores",
+    "truth": "The truth",
     "bars": "Another bar",
     "sources": "Sources",
     "gallery": "Gallery",
@@ -58,10 +59,11 @@ def styles() -> str:
 def render(record: CleanRecord) -> str:
     """The page as HTML text. Raises CheckFailed when the counts do not add up."""
     record.check()
-    plots = "".join(f"<figure>{to_svg(one, standalone=False)}</figure>" for one in figures(record).values())
+    plots = "".join(map(_figure, figures(record).values()))
     sections = [
         ("rows", "What became of the rows", _counts(record) + _reasons(record)),
         ("scores", "What the filter thinks", _scores(plots, record.curve)),
+        ("truth", "What is true", _truth(record.truth) if record.truth else ""),
         ("bars", "What if the bar lay elsewhere?", bars(record.bars) if record.bars else ""),
         ("sources", "Where the rows come from", _sources(record)),
         ("gallery", "See for yourself", galleries(record.galleries)),
@@ -183,6 +185,39 @@ def _scores(plots: str, curve: Curve | None) -> str:
             f"{curve.average:.3f}, and a bar at {curve.best:.3f} has the best F1.</p>"
         )
     return f'{_SCORES}{told}<div class="plots">{plots}</div>'
+
+
+def _figure(one: Figure) -> str:
+    return f"<figure>{to_svg(one, standalone=False)}</figure>"
+
+
+def _truth(truth: Truth) -> str:
+    """Texts whose truth the source tells: before and after, each kind, and how well the heads tell them apart."""
+    every, kept = truth.counts
+    before, after, stay = (amount(value, "share") for value in (truth.before, truth.precision, truth.recall))
+    told = (
+        f"Of {every:,} web texts the source says whether they fit their image: {before} do. Of the {kept:,} that are "
+        f"kept, {after} do; of all that do, {stay} are kept."
+    )
+    rows = [
+        [
+            esc(kind_name(one.kind)),
+            "yes" if one.fits else "no",
+            f"{one.texts:,}",
+            f"{one.ruled:,}",
+            f"{one.kept:,} <small>{percent(one.kept, one.texts)}</small>",
+        ]
+        for one in truth.kinds
+    ]
+    drawn = f"<p>{told}</p>{_table(['Kind of text', 'Fits', 'Texts', 'Out by rules', 'Kept'], rows)}"
+    if not truth.curves:
+        return drawn
+    areas = ", ".join(f"{head} {area:.3f}" for head, area in truth.auc.items())
+    heads = (
+        f"How well the filter tells them apart, as the area under its curve (.5 is guessing): {areas}, with ITC at a "
+        f"weight of {truth.weight:g} beside ITM, the best on these texts."
+    )
+    return f'{drawn}<p>{heads}</p><div class="plots">{_figure(roc(truth))}</div>'
 
 
 def bars(found: Bars) -> str:

@@ -123,6 +123,59 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class KindOfText:
+    """Web texts of one kind, of which it is known whether they fit: how many, put out by a rule, and kept."""
+
+    kind: str
+    fits: bool
+    texts: int
+    ruled: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How web texts fared of which it is known whether they fit.
+
+    auc:    head (`ITM`, `ITC`, `both`) → chance that a text that fits scores above one that does not; .5 is guessing.
+    weight: of ITC beside ITM that is best on these very texts, of those tried.
+    curves: head → (share of wrong texts at or above a bar, share of right ones).
+    """
+
+    kinds: Sequence[KindOfText]
+    auc: Mapping[str, float] = field(default_factory=dict)
+    weight: float | None = None
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+    @property
+    def before(self) -> float | None:
+        """The share of all these texts that fits."""
+        return _share(self._sum("texts", True), self._sum("texts"))
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the kept that fits."""
+        return _share(self._sum("kept", True), self._sum("kept"))
+
+    @property
+    def recall(self) -> float | None:
+        """The share of those that fit that is kept."""
+        return _share(self._sum("kept", True), self._sum("texts", True))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Texts, and texts that are kept."""
+        return self._sum("texts"), self._sum("kept")
+
+    def _sum(self, which: str, right: bool = False) -> int:
+        return sum(getattr(kind, which) for kind in self.kinds if kind.fits or not right)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+@dataclass(frozen=True)
 class CleanRecord:
     """A run. Rows in must equal rows kept, replaced, dropped and failed.
 
@@ -143,6 +196,7 @@ class CleanRecord:
     scores: Sequence[Counted] = ()
     bars: Bars | None = None
     curve: Curve | None = None
+    truth: Truth | None = None
     galleries: Sequence[Gallery] = ()
     duplicates: Sequence[Group] = ()
     duplicate_groups: int = 0
