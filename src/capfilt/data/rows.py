@@ -2,11 +2,12 @@
 which the text."""
 
 import csv
+import functools
 import hashlib
 import io
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -96,13 +97,18 @@ def table_rows(handle: IO[bytes], name: str, image: str | None = None) -> Iterat
     return _json(handle) if suffix.endswith(".json") else _json_lines(handle)
 
 
-def pick(row: Mapping[str, Any], wanted: str | None, guesses: Iterable[str]) -> str | None:
+def pick(row: Mapping[str, Any], wanted: str | None, guesses: tuple[str, ...]) -> str | None:
     """The column to use: the wanted one, else the first guess that holds something, else the first one there."""
     if wanted is not None:
         return wanted if wanted in row else None
-    names = {name.lower(): name for name in reversed(list(row))}  # of two that differ in case only, the first
-    there = [names[guess] for guess in guesses if guess in names]
+    there = _there(tuple(row), guesses)
     return next((name for name in there if row[name] not in (None, "", [], b"")), there[0] if there else None)
+
+
+@functools.lru_cache(16)  # the rows of a table have the same columns
+def _there(columns: tuple[str, ...], guesses: tuple[str, ...]) -> tuple[str, ...]:
+    names = {name.lower(): name for name in reversed(columns)}  # of two that differ in case only, the first
+    return tuple(names[guess] for guess in guesses if guess in names)
 
 
 def pick_image(row: Mapping[str, Any], wanted: str | None) -> str | None:

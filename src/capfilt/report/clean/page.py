@@ -205,19 +205,19 @@ def _truth(truth: Truth) -> str:
             "yes" if one.fits else "no",
             f"{one.texts:,}",
             f"{one.ruled:,}",
-            f"{one.kept:,} <small>{percent(one.kept, one.texts)}</small>",
+            f"<span>{one.kept:,} <small>{percent(one.kept, one.texts)}</small></span>",
         ]
         for one in truth.kinds
     ]
-    drawn = f"<p>{told}</p>{_table(['Kind of text', 'Fits', 'Texts', 'Out by rules', 'Kept'], rows)}"
+    table = _table(["Kind of text", "Fits", "Texts", "Out by rules", "Kept"], rows)
     if not truth.curves:
-        return drawn
+        return f"<p>{told}</p>{table}"
     areas = ", ".join(f"{head} {area:.3f}" for head, area in truth.auc.items())
     heads = (
         f"How well the filter tells them apart, as the area under its curve (.5 is guessing): {areas}, with ITC at a "
         f"weight of {truth.weight:g} beside ITM, the best on these texts."
     )
-    return f'{drawn}<p>{heads}</p><div class="plots">{_figure(roc(truth))}</div>'
+    return f'<p>{told}</p><p>{heads}</p><div class="plots">{_figure(roc(truth))}</div>{table}'
 
 
 def bars(found: Bars) -> str:
