@@ -41,6 +41,25 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(whole, schema=ROWS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("DSC_4526.JPG", "100_8034.jpg", "IMG_2041", "my-cat_01.webp", "https://a.example/b.php?c=d", "www.a.example"),
+        *("Screen Shot 2013-02-11.png", "00012", "photo 3"),
+    ],
+)
+def test_names_of_files_are_no_captions(text):
+    assert broken(table({"texts": [text]}), Rules()) == ["text_name"]
+    assert broken(table({"texts": [text]}), Rules(names=False)) == [None]
+
+
+@pytest.mark.parametrize(
+    "text", ["two dogs on a beach.jpg", "the house at www.a.example", "image of 3 dogs", "24 pigs"]
+)
+def test_captions_with_names_in_them_stay(text):
+    assert broken(table({"texts": [text]}), Rules()) == [None]
+
+
 def broken(rows: pa.Table, rules: Rules) -> list[str | None]:
     return flags([rows], rules)["rule"].to_pylist()
 

@@ -270,3 +270,18 @@ def test_run_json_says_how_it_was_made(tmp_path, model):
     assert read_json(tmp_path / "out" / "models.json")["precision"] == "fp32"
     assert json.loads((tmp_path / "out" / "decisions.json").read_text())["policy"]["name"] == "blip"
     assert not [name for name in os.listdir(tmp_path / "out") if name.endswith(".tmp")]
+
+
+def test_scorers_write_a_column_that_policies_may_heed(tmp_path, model):
+    whole = config(photos(tmp_path / "in", 6), model)
+    models = dataclasses.replace(whole.models, scorers=("cube=a red cube|two cones",))
+    cleaning.clean(dataclasses.replace(whole, models=models), tmp_path / "out")
+    said = [
+        json.loads(text)["cube"]
+        for table in Ledger(tmp_path / "out").tables("scores")
+        for text in table["extra"].to_pylist()
+    ]
+    assert len(said) == 6 and all(0 <= share <= 1 for share in said)
+    limit = sorted(said)[2]
+    counts = deciding.decide(tmp_path / "out", Policy(threshold=0.0, drop=(f"cube>{limit}",)))[0]
+    assert counts["dropped"] == sum(share > limit for share in said) > 0

@@ -49,6 +49,7 @@ SCORES = pa.schema(
         ("logp", NUMBERS),  # of each candidate: mean log-probability of its tokens
         ("itm_synthetic", NUMBERS),
         ("itc_synthetic", NUMBERS),
+        ("extra", pa.string()),  # JSON of what scorers said (`clean.scorers`), by name; null without any
         ("failed", pa.string()),  # reason code where the image could not be worked on after all
         ("error", pa.string()),
     ]

@@ -24,7 +24,9 @@ from capfilt.errors import ImageError
 
 SIDE = 64  # px: the size that decoders for `measure` make
 _LOW = 8  # frequencies a side
-_WEIGHTS = np.float32([299, 587, 114])  # of red, green and blue in a grey level (ITU-R BT.601), in thousandths
+_WEIGHTS = np.array(
+    [299, 587, 114], np.float32
+)  # of red, green and blue in a grey level (ITU-R BT.601), in thousandths
 _ANGLES = np.pi / SIDE * np.outer(np.arange(1, _LOW + 1), np.arange(SIDE) + 0.5)  # (8, 64): frequencies 1 to 8
 _COSINES = np.rint(2**10 * np.cos(_ANGLES))
 

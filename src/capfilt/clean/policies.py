@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float32, Int
 from pyarrow import compute
 
 from capfilt.clean.columns import DECISIONS, FLAGS, ROWS, SCORES, TEXTS
+from capfilt.clean.limits import beyond, limit_of
 from capfilt.clean.rules import whole
 from capfilt.errors import CheckFailed, ConfigError
 
@@ -52,6 +53,7 @@ class Policy:
     score:     the head of the filter that is asked; `joint` asks both (`clean.decide.joint_score`).
     weight:    how much the cosine counts in `joint`; 1 / temperature trusts both heads alike.
     margin:    a synthetic text must lie this much above the bar, at most at 1.
+    drop:      rows by what scorers said of them: `watermark>0.8`, `aesthetic<4`.
     """
 
     name: Name = "blip"
@@ -61,6 +63,7 @@ class Policy:
     score: Head = "itm"
     weight: float = 0.0
     margin: float = 0.0
+    drop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for value, field, known in ((self.name, "name", Name), (self.score, "score", Head)):
@@ -74,6 +77,8 @@ class Policy:
             raise ConfigError(f"policy.by={self.by!r}: groups have bars of their own only with a share; give top too")
         if bool(self.weight) != (self.score == "joint"):
             raise ConfigError(f"policy.weight={self.weight}: score=joint needs a weight, score={self.score} heeds none")
+        for text in self.drop:
+            limit_of(text)
         if not math.isfinite(self.threshold):
             raise ConfigError(f"policy.threshold={self.threshold}: a bar is a finite number")
 
@@ -181,6 +186,7 @@ class _Judged:
             (_one(rows["failed"]), _one(rows["error"])),
             (compute.if_else(row_out, self.rule, _NO_TEXT), self.told),
             (_one(scores["failed"]), _one(scores["error"])),
+            beyond(policy.drop, _one(scores["extra"])),
             (compute.if_else(pa.array(unseen), "not_scored", _NO_TEXT), _NOT_SCORED),
         )
         self.kind = compute.coalesce(*(kind for kind, _ in closed))
@@ -188,7 +194,8 @@ class _Judged:
             *(compute.binary_join_element_wise(kind, compute.coalesce(told, ""), ": ") for kind, told in closed)
         )
         self.heard = _mask(compute.is_null(self.kind))
-        self.flagged = _mask(compute.is_null(closed[0][0])) & _mask(compute.is_valid(closed[1][0]))
+        readable, ruled, scored, within = (_mask(compute.is_null(kind)) for kind, _ in closed[:4])
+        self.flagged = readable & (~ruled | (scored & ~within))
         self.groups = _groups(policy, rows).dictionary_encode()
 
 

@@ -6,6 +6,7 @@ shard. What it makes of a shard hangs on the shard and its settings alone.
 
 import gc
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import torch
 from capfilt import runtime
 from capfilt.clean.columns import SCORES
 from capfilt.clean.measure import SIDE, measure
+from capfilt.clean.scorers import Scorers, parsed
 from capfilt.data.decoders import Decoders, Reading
 from capfilt.data.fetch import Fetching
 from capfilt.data.refs import Images
@@ -92,6 +94,7 @@ class Models:
     precision, engine: as `predict.ready` has them; `auto` is settled once a run (`settled`).
     n:         candidates an image; all are judged.
     decoding:  how they are written.
+    scorers:   further numbers about an image (`clean.scorers`).
     itc_least: texts whose cosine lies below are not looked at any closer; None looks at all.
     """
 
@@ -104,10 +107,14 @@ class Models:
     decoding: Decoding = NUCLEUS
     itc_least: float | None = None
     seed: int = 0
+    scorers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n < 1 or (self.n > 1 and self.decoding.method == "greedy"):
             raise ConfigError(f"n={self.n}, {self.decoding.method}: at least 1 candidate an image, of greedy just 1")
+
+        for text in self.scorers:
+            parsed(text)
 
     def load(self, name: str, device: str | None = None) -> Model:
         """One of the two, at work. Raises as `open_checkpoint`; ConfigError for a model of one task alone."""
@@ -164,6 +171,7 @@ class _Scorer:
         speaker = models.load(models.captioner, device)
         judge = speaker if models.filter == models.captioner else models.load(models.filter, device)
         self.capfilt = CapFilt(*(Predictor(m.at_work, m.tokenizer) for m in (speaker, judge)))
+        self.scorers = Scorers(models.scorers, self.capfilt.judge)
         self.images = Images(stage.fetching).__enter__()
         reading = Reading(stage.workers, limit_s=stage.limit_s)
         self.decoders = Decoders(speaker.px, reading).__enter__()
@@ -216,7 +224,11 @@ class _Scorer:
             models.n,
             models.itc_least,
         )
-        for i, found in zip(at, self._within_memory(*asked), strict=True):
+        judged = self._within_memory(*asked)
+        extra = self.scorers(asked[0], np.stack([found.vector for found in judged])) if models.scorers else []
+        for i, numbers in zip(at, extra, strict=bool(extra)):
+            out[i]["extra"] = json.dumps(numbers)
+        for i, found in zip(at, judged, strict=True):
             out[i] |= _scores(found)
             if not found.web and not out[i]["synthetic"]:
                 why = next((caption.error for caption in found.captions if caption.error), "nothing was written")
@@ -246,7 +258,7 @@ class _Scorer:
 def empty() -> dict[str, Any]:
     """The scores of a row that no model saw."""
     lists = ("itm_web", "itc_web", "synthetic", "logp", "itm_synthetic", "itc_synthetic")
-    return {"id": None, **{name: [] for name in lists}, "failed": None, "error": None}
+    return {"id": None, **{name: [] for name in lists}, "extra": None, "failed": None, "error": None}
 
 
 def _scores(found: Judged) -> dict[str, Any]:

@@ -61,8 +61,10 @@ def _cut(path: Path, columns: Sequence[str] | None) -> Iterator[pa.Table]:
 
 
 def out_by_rule(table: pa.Table) -> pa.ChunkedArray:
-    """Where a rule put the whole row out; rules about the text leave the image in."""
-    return pc.fill_null(pc.invert(pc.starts_with(table["rule"], "text_")), False)
+    """Where a rule put the whole row out, or what a scorer said; rules about the text leave the image in."""
+    rule = pc.fill_null(pc.invert(pc.starts_with(table["rule"], "text_")), False)
+    scorer = pc.match_substring_regex(table["reason"], r"^\w+: ")  # what the filter says begins otherwise
+    return pc.or_(rule, pc.and_(scorer, pc.equal(table["decision"], "drop")))
 
 
 def by_person(table: pa.Table) -> pa.ChunkedArray:
@@ -78,7 +80,7 @@ def kinds(table: pa.Table) -> pa.ChunkedArray:
         *(column.combine_chunks() for column in (failed, by_person(table), out_by_rule(table))),
         field_names=["failed", "person", "rule"],
     )
-    found = pc.case_when(asked, code.combine_chunks(), "person", table["rule"].combine_chunks(), "filter")
+    found = pc.case_when(asked, code.combine_chunks(), "person", code.combine_chunks(), "filter")
     return pa.chunked_array([found])
 
 

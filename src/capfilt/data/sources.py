@@ -97,7 +97,7 @@ class Source:
                     usable += 1
                 else:
                     reasons[item.reason] += 1
-                    first = first or item.message
+                    first = first or " ".join(item.message.split())
                 yield item
         if not usable and not (lazy and reasons):
             why = f"{reasons.total()} rows failed ({_counts(reasons)}); the first: {first}" if reasons else "no rows"

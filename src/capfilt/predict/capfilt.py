@@ -5,9 +5,10 @@ Shapes: B images of (H, W, 3) or clips of F such frames.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +28,13 @@ class Judged:
     captions:  its synthetic texts, as `Predictor.captions` gives them.
     web:       how well its web texts fit, in their order.
     synthetic: how well `captions` fit; one that could not be written has its error here too.
+    vector:    the filter's unit vector of the image, (E,).
     """
 
     captions: list[Caption]
     web: list[Match]
     synthetic: list[Match]
+    vector: np.ndarray = field(repr=False)
 
 
 class CapFilt:
@@ -76,9 +79,10 @@ class CapFilt:
             if not self.shared:
                 image = self.judge.see(pixels[part])
             texts = [[*ts, *(c.text for c in cs)] for ts, cs in zip(web[part], captions, strict=True)]
-            for ts, cs, pairs in zip(web[part], captions, self._match(image, texts, least), strict=True):
+            found = self._match(image, texts, least), self.judge.vectors(image)
+            for ts, cs, pairs, vector in zip(web[part], captions, *found, strict=True):
                 judged = [Match(*pair) for pair in pairs]
-                out.append(Judged(cs, judged[: len(ts)], list(map(_unless_failed, judged[len(ts) :], cs))))
+                out.append(Judged(cs, judged[: len(ts)], list(map(_unless_failed, judged[len(ts) :], cs)), vector))
         return out
 
     def _match(self, image: Tensor, texts: list[list[str]], least: float | None) -> list[list[tuple[float, float]]]:

@@ -120,12 +120,16 @@ class Predictor:
         pairs = zip(probability.tolist(), cosine.tolist(), strict=True)
         return [[next(pairs) for _ in ts] for ts in texts]
 
+    def vectors(self, image: Tokens) -> Float[np.ndarray, "b e"]:
+        """Unit vectors of images that are given by their tokens."""
+        self.need("read")
+        with still(self.model):
+            return to_numpy(self.model.image_vec(image))
+
     def cosines(self, image: Tokens, texts: Sequence[Sequence[str]]) -> list[list[float]]:
         """For image b, given by its tokens, and each of its texts: the cosine of their vectors, in [-1, 1]."""
-        self.need("read")
         feeding.check_texts(texts, len(image))
-        with still(self.model):
-            image_vec = to_numpy(self.model.image_vec(image))
+        image_vec = self.vectors(image)
         flat = iter(self.embed_texts([t for ts in texts for t in ts]))
         return [[float(vec @ next(flat)) for _ in ts] for vec, ts in zip(image_vec, texts, strict=True)]
 

@@ -95,7 +95,7 @@ def _drawn(count: int, shard: int, seed: int) -> tuple[pa.Table, pa.Table]:
         for name in ("itm_web", "itc_web", "itm_synthetic", "itc_synthetic", "logp")
     }
     scores["synthetic"] = [[text] if fine else [] for text, fine in zip(written, readable, strict=True)]
-    scores |= {"id": ids, "failed": [None] * count, "error": [None] * count}
+    scores |= {"id": ids, "extra": [None] * count, "failed": [None] * count, "error": [None] * count}
     return tuple(
         pa.table([pa.array(table[field.name], field.type) for field in schema], schema=schema)
         for table, schema in ((rows, ROWS), (scores, SCORES))

@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from capfilt.clean.columns import INTAKE, MEASURED
 from capfilt.clean.config import CleanConfig
+from capfilt.clean.deciding import decide
 from capfilt.clean.intake import tasks
 from capfilt.clean.policies import Policy
 from capfilt.clean.rules import NEEDS, Rules, flags
@@ -36,7 +37,7 @@ from capfilt.data.sources import open_source
 from capfilt.errors import DataError
 from capfilt.files import read_json
 from capfilt.recipes import own
-from capfilt.recipes.cleaning import clean, decide
+from capfilt.recipes.cleaning import clean
 from capfilt.report.clean import Truth
 
 COLLECTIONS = ("flickr8k/noisy/web.jsonl", "flickr8k/noisy/val-noisy.jsonl", "cc12m-32", "coco")
