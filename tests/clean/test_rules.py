@@ -45,7 +45,7 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     "text",
     [
         *("DSC_4526.JPG", "100_8034.jpg", "IMG_2041", "my-cat_01.webp", "https://a.example/b.php?c=d", "www.a.example"),
-        *("Screen Shot 2013-02-11.png", "00012", "photo 3"),
+        *("Screen Shot 2013-01-17 at 10.24.11 AM.png", "00012", "photo 3", "NIKON D500 - f2.8 1/125s ISO800"),
     ],
 )
 def test_names_of_files_are_no_captions(text):

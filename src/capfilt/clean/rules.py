@@ -8,7 +8,7 @@
 | `blank` | shows nothing: in no colour its levels differ much |
 | `duplicate` | has the image of another row, or one that looks the same; one of them stands for all |
 | `text_short`, `text_long` | has a web text of too few or many words |
-| `text_name` | has a web text that is but the name of a file, an address, or a camera's number |
+| `text_name` | has a web text that is but the name of a file, an address, or what a camera notes |
 | `text_language` | has a web text in a language that was not asked for |
 | `text_boilerplate` | has a web text that stands in too many rows |
 
@@ -43,7 +43,8 @@ _ASKED = r"(?i)\"(" + "|".join((*OPT_OUT, *ROBOTS)).replace("_", "[-_ ]") + r")\
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SUFFIX = r"\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)"
 _NAME = (  # of words in front of a suffix it is the name of a file too, but says something
-    rf"(?i)^\s*((https?://|www\.)\S+|\S+{_SUFFIX}"
+    rf"(?i)^\s*((https?://|www\.)\S+|\S+{_SUFFIX}|screen ?shot\b.*{_SUFFIX}"
+    r"|.*\bf/?\d+(\.\d+)?\b.*\b(1/\d+ ?s(ec)?|iso ?\d+)\b.*"
     rf"|(img|dsc[a-z]?|pict|pxl|mvimg|photo|image|screen ?shot)?[-_ ]?\d[-_. \d]*({_SUFFIX})?)\s*$"
 )
 _FACTS = pa.schema(
@@ -69,7 +70,7 @@ class Rules:
     min_chars:            of a web text; two are a sentence in Chinese.
     boilerplate_rows, boilerplate_share: a web text, numbers and case aside, may stand in so many rows, or in that share
         of all, whichever is more.
-    names:                whether texts that are but names of files, addresses or numbers are out.
+    names:                whether texts that are but names of files, addresses or cameras' notes are out.
     languages:            codes of two letters (ISO 639-1); others are out (extra `lang`). Unsure ones stay.
     require_licence:      those allowed, whatever their case; `any` allows all that name one.
     opt_out:              whether rows that say no are left out.
@@ -235,7 +236,7 @@ def _texts(marks: _Marks, texts: pa.ChunkedArray, rules: Rules) -> np.ndarray:
     broken: list[tuple[str, np.ndarray, Callable[[int], str]]] = [
         ("text_short", words < rules.min_words, lambda j: f"has {words[j]} words (< {rules.min_words})"),
         ("text_short", chars < rules.min_chars, lambda j: f"has {chars[j]} characters (< {rules.min_chars})"),
-        ("text_name", named, lambda j: "is the name of a file, an address or a number"),
+        ("text_name", named, lambda j: "is the name of a file, an address, or a camera's note"),
         ("text_language", _among(languages, len(flat)), lambda j: languages[j]),
     ]
     if rules.max_words:
