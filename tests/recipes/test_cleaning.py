@@ -1,5 +1,6 @@
 """`clean` from a folder to decisions: every row accounted for, whatever happens on the way."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -111,24 +112,28 @@ class Dies(BaseException):
     """Nothing catches it, as nothing does a kill."""
 
 
-@pytest.mark.parametrize("calls", range(1, 7))
-def test_what_was_begun_goes_on_to_the_same_bytes(tmp_path, model, monkeypatch, calls):
-    source = photos(tmp_path / "in", broken=(4,))
-    cleaning.clean(config(source, model), tmp_path / "whole")
-    left = [calls]
-    commit = Ledger.commit
+@contextlib.contextmanager
+def dying(calls: int):
+    """The so-manieth commit is the run's last breath."""
+    commit, left = Ledger.commit, iter([*[False] * (calls - 1), True])
 
     def dies(self, *what):
-        left[0] -= 1
-        if not left[0]:
+        if next(left):
             raise Dies
         commit(self, *what)
 
-    monkeypatch.setattr(Ledger, "commit", dies)
-    with pytest.raises(Dies):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "commit", dies)
+        yield
+
+
+@pytest.mark.parametrize("calls", range(1, 7))
+def test_what_was_begun_goes_on_to_the_same_bytes(tmp_path, model, calls):
+    source = photos(tmp_path / "in", broken=(4,))
+    cleaning.clean(config(source, model), tmp_path / "whole")
+    with dying(calls), pytest.raises(Dies):
         cleaning.clean(config(source, model), tmp_path / "out")
     assert not deciding.status(tmp_path / "out")["done"]
-    monkeypatch.setattr(Ledger, "commit", commit)
     cleaning.clean(config(source, model), tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -154,18 +159,8 @@ def test_another_run_is_refused_with_what_differs(tmp_path, model):
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path, model, monkeypatch):
     source = photos(tmp_path / "in", 7)
-    commit, left = Ledger.commit, [4]
-
-    def dies(self, *what):
-        left[0] -= 1
-        if not left[0]:
-            raise Dies
-        commit(self, *what)
-
-    monkeypatch.setattr(Ledger, "commit", dies)
-    with pytest.raises(Dies):
+    with dying(4), pytest.raises(Dies):
         cleaning.clean(config(source, model), tmp_path / "out")
-    monkeypatch.setattr(Ledger, "commit", commit)
     monkeypatch.setattr(stages, "_digest", lambda model: "other")
     with pytest.raises(ChangedError, match="other weights"):
         cleaning.clean(config(source, model), tmp_path / "out")
