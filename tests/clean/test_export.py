@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -150,6 +151,16 @@ def test_no_other_file_is_written_over(run, tmp_path):
 def test_a_table_is_a_file(run, tmp_path):
     with pytest.raises(ConfigError, match="is a folder"):
         export_table(run, str(tmp_path), "jsonl", Choice())
+
+
+def test_no_link_and_no_device_is_replaced(run, tmp_path):
+    link, pipe = tmp_path / "link.jsonl", tmp_path / "pipe.jsonl"
+    link.symlink_to(tmp_path / "elsewhere.jsonl")
+    os.mkfifo(pipe)
+    for place in (link, pipe):
+        with pytest.raises(ConfigError, match="link or device"):
+            export_table(run, str(place), "jsonl", Choice())
+    assert link.is_symlink() and pipe.is_fifo() and not (tmp_path / "elsewhere.jsonl").exists()
 
 
 def test_what_is_no_run(tmp_path, run):

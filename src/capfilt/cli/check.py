@@ -8,6 +8,7 @@ import typer
 
 from capfilt.cli.clean import AsJson, FailRate, codes
 
+GROUP = b'{"keep": '  # begins what dedup writes
 In = Annotated[str, typer.Argument(metavar="IN", help="A folder, table, shards, hf:owner/name.")]
 
 
@@ -38,6 +39,8 @@ def dedup(
     from capfilt.recipes import looking
 
     with codes():
+        if out is not None:
+            _check_place(out)
         groups = looking.duplicates(source, bits, exact)
         if out is not None:
             write_jsonl(out, groups)
@@ -48,3 +51,16 @@ def dedup(
     for group in groups:
         print(group["keep"], *group["others"], sep="\t")
     print(f"{extra} duplicates in {len(groups)} groups")
+
+
+def _check_place(out: Path) -> None:
+    """Groups that were written before may be written anew; nothing else is written over, no link and no device."""
+    from capfilt.errors import ConfigError
+
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise ConfigError(f"{out}: is a folder, link or device, which a file would replace. Name a plain file.")
+    if out.exists():
+        with out.open("rb") as file:
+            start = file.read(len(GROUP))
+        if start and start != GROUP:
+            raise ConfigError(f"{out}: there is a file that dedup has not written. Choose another --out.")

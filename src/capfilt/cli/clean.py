@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -83,6 +83,7 @@ def clean(
     with codes():
         named = named_of(captioner, judge, out)
         config = config_of(source, named, n, seed, precision, licence, fetch, sets)
+        _apart(config.source, out)
         part = cleaning.WHOLE_RUN if shard is None else _part(shard)
         counts = cleaning.clean(
             config, out, policy_of(policy, threshold, top, by), engine_of(engine, address), part, max_fail_rate
@@ -133,12 +134,25 @@ def codes() -> Iterator[None]:
 
 def policy_of(name: str | None, threshold: float | None, top: float | None, by: str | None) -> "Policy | None":
     """The policy that flags name; None where none does."""
-    from capfilt.clean.policies import Policy
+    from capfilt.clean.policies import Name, Policy
     from capfilt.config import from_dict
+    from capfilt.errors import ConfigError
 
+    if name is not None and name not in get_args(Name):
+        raise ConfigError(f"--policy {name}: there are {', '.join(get_args(Name))}")
+    if top is not None and threshold is not None and name != "replace-low":  # whose synthetic texts meet the threshold
+        raise ConfigError("--top and --threshold: only replace-low heeds both; give one")
     given = {"name": name, "threshold": threshold, "top": top, "by": by}
     given = {key: value for key, value in given.items() if value is not None}
     return from_dict(Policy, given) if given else None
+
+
+def _apart(source: str, out: Path) -> None:
+    """Raises ConfigError where a run would be written into the very folder that it reads."""
+    from capfilt.errors import ConfigError
+
+    if "://" not in source and os.path.realpath(source) == os.path.realpath(out):
+        raise ConfigError(f"-o {out}: is the collection itself; a run is a folder of its own, as in -o runs/{out.name}")
 
 
 def engine_of(name: Works, address: str | None) -> "Engine":

@@ -14,8 +14,9 @@ def review(
     """Review a run in the browser: accept, reject or edit; capfilt decide heeds what was said. Ctrl-C ends it."""
     import contextlib
 
+    from capfilt.cli.clean import codes
     from capfilt.serve.review.server import reviewing
 
-    with reviewing(run, host, port) as server, contextlib.suppress(KeyboardInterrupt):
+    with codes(), reviewing(run, host, port) as server, contextlib.suppress(KeyboardInterrupt):
         print(f"{server.url}\nCtrl-C ends it; capfilt decide {run} then heeds what was said", flush=True)
         server.serve_forever()

@@ -9,9 +9,9 @@ Every node needs capfilt installed, as it is here, and the paths of the images. 
 """
 
 import contextlib
+import json
 import logging
 import os
-import pickle
 import socket
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 import capfilt
+from capfilt import errors
 from capfilt.clean.engines.tables import packed, unpacked
 from capfilt.errors import CapfiltError, CheckFailed, ConfigError
 
@@ -86,7 +87,8 @@ class Cluster:
         )
         for row in results.iter_rows():
             if row["error"] is not None:
-                raise pickle.loads(row["error"])  # ours: an actor has written it
+                name, given = json.loads(row["error"])
+                raise getattr(errors, name)(*given)
             yield row["shard"], unpacked(row["table"])
 
     def _share(self, nodes: list[dict[str, float]]) -> tuple[int, float, int]:
@@ -126,7 +128,7 @@ class _Actor:
         try:
             table = packed(self._worker_for(row["shard"]).work(unpacked(row["table"])))
         except CapfiltError as raised:
-            error = pickle.dumps(raised)
+            error = json.dumps([type(raised).__name__, raised.__reduce__()[1]])  # what it is made from
         return pa.table({"shard": [row["shard"]], "table": [table], "error": [error]}, SCHEMA)
 
     def _worker_for(self, shard: int) -> "Worker":
@@ -142,7 +144,7 @@ class _Actor:
         return self.worker
 
 
-SCHEMA = pa.schema([("shard", pa.int64()), ("table", pa.large_binary()), ("error", pa.binary())])
+SCHEMA = pa.schema([("shard", pa.int64()), ("table", pa.large_binary()), ("error", pa.string())])
 
 
 def _window(tasks: Iterator[tuple[int, pa.Table]], size: int) -> list[Row]:

@@ -54,6 +54,11 @@ class Place:
         """Whether that name is a folder's."""
         return self._fs.isdir(f"{self._root}/{name}")
 
+    def is_special(self, name: str) -> bool:
+        """Whether a link, device or pipe of this machine has that name, such as /dev/stdout."""
+        path = self.folder / name if self.folder else None
+        return path is not None and (path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())))
+
     def start(self, name: str, count: int) -> bytes:
         """The first bytes of a file; nothing where there is none."""
         path = f"{self._root}/{name}"

@@ -31,7 +31,7 @@ def export_table(run: Path, out: str, form: str, choice: Choice) -> int:
           spreadsheet would take for a formula has a ' before it).
 
     Raises:
-        ConfigError: `out` is a folder, or a file that this has not written.
+        ConfigError: `out` is a folder, a link, a device, or a file that this has not written.
         NothingToRead: no decided run.
     """
     count = total(run)
@@ -58,6 +58,8 @@ def _check(where: Place, name: str) -> None:
     """What was exported before may be exported anew; no other file is written over."""
     if where.is_folder(name):
         raise ConfigError(f"{where.url(name)}: is a folder; jsonl and csv are one file, so name it.")
+    if where.is_special(name):
+        raise ConfigError(f"{where.url(name)}: is a link or device, which a file would replace. Name a plain file.")
     start = where.start(name, 4096)
     if start and not start.startswith((b'{"id": "', b"id,key,source,")):
         raise ConfigError(f"{where.url(name)}: there is a file that capfilt has not exported. Choose another --out.")
