@@ -38,6 +38,8 @@ def _errno_in(message: str) -> int | None:
 def atomic(path: Path | str, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary neighbour, then puts it in place: fsync, rename, fsync of the folder."""
     path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ConfigError(f"{path}: is a link, a folder or a device, which a file would replace. Name another.")
     mark = int.from_bytes(os.urandom(6))  # process numbers come twice where several machines share a folder
     temporary = path.with_name(f".{path.name}.{mark}.tmp")
     with storage_errors(path):

@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from capfilt.clean.columns import ROWS, SCORES
 from capfilt.clean.ledger import Entry, Ledger
-from capfilt.errors import CheckFailed, DataError
+from capfilt.errors import ChangedError, CheckFailed, DataError
 
 
 def scores(shard: int, rows: int = 4) -> pa.Table:
@@ -158,3 +158,11 @@ def test_a_line_says_what_a_script_needs(tmp_path):
     entry = Entry(**json.loads(line))
     assert (entry.stage, entry.shard, entry.rows) == ("scores", 5, 4)
     assert parquet.read_schema(tmp_path / "scores/00005.parquet").equals(SCORES)
+
+
+def test_a_shard_of_another_version_is_refused(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.commit("scores", 0, scores(0))
+    parquet.write_table(scores(0).drop_columns(["extra"]), ledger.path("scores", 0))
+    with pytest.raises(ChangedError, match="another version"):
+        ledger.table("scores", 0, ["id", "extra"])

@@ -17,7 +17,7 @@ from capfilt.clean.config import CleanConfig
 from capfilt.clean.ledger import Ledger
 from capfilt.clean.policies import Policy
 from capfilt.clean.stages import Models
-from capfilt.errors import BusyError, ChangedError, FailRateError, NothingToRead
+from capfilt.errors import BusyError, ChangedError, DataError, FailRateError, NothingToRead
 from capfilt.files import lease, read_json
 from capfilt.inputs.tokenizer import TextTokenizer
 from capfilt.models.blip import PRESETS, Blip
@@ -280,3 +280,16 @@ def test_scorers_write_a_column_that_policies_may_heed(tmp_path, model):
     limit = sorted(said)[2]
     counts = deciding.decide(tmp_path / "out", Policy(threshold=0.0, drop=(f"cube>{limit}",)))[0]
     assert counts["dropped"] == sum(share > limit for share in said) > 0
+
+
+def test_a_name_that_is_not_there_begins_no_run(tmp_path, model):
+    with pytest.raises(DataError, match="no such file"):
+        cleaning.clean(config(tmp_path / "nothing", model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_gone_on_opens_its_models_as_the_first_process_did(model):
+    """What `auto` comes to is opened anew as what it is: `auto` itself may lay numbers out otherwise."""
+    models = dataclasses.replace(Models(model, model), engine="torch")
+    settled = models.settled()
+    assert settled.precision == "fp32" and models.load(model) is not settled.load(model)

@@ -67,7 +67,7 @@ def tell(out: Path) -> Path:
 def status(out: Path) -> dict[str, Any]:
     """How far a run is: `in` (rows looked at), `kept`, `replaced`, `dropped`, `failed`, `done`, and rows `judged`.
 
-    What became of them is counted once all is judged and decided.
+    What became of them is counted once all is judged and decided; until then it is 0.
     """
     begun(out)
     ledger = Ledger(out)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from capfilt.clean.columns import SCHEMAS
-from capfilt.errors import CheckFailed, DataError
+from capfilt.errors import ChangedError, CheckFailed, DataError
 from capfilt.files import append_line, atomic, sha256, storage_errors
 
 
@@ -91,10 +91,13 @@ class Ledger:
         path = self.path(stage, shard)
         try:
             with parquet.ParquetFile(path, memory_map=True) as file:  # in half the time of `read_table`
-                return file.read(columns=columns and list(columns), use_threads=False)
+                table = file.read(columns=columns and list(columns), use_threads=False)
         except (OSError, pa.ArrowException):
             what = "is damaged" if path.is_file() else "is gone"
             raise DataError(f"{path}: {what}; run the same `capfilt clean` again, it makes it anew") from None
+        if missing := set(columns or ()) - set(table.schema.names):
+            raise ChangedError(f"{path}: written by another version ({', '.join(missing)} is missing); use another -o")
+        return table
 
     def tables(self, stage: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All committed shards, in order."""

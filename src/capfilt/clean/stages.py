@@ -131,9 +131,7 @@ class Models:
     def settled(self) -> "Models":
         """The same, with what `auto` comes to here: a run that goes on elsewhere then gives the same."""
         speaker = self.load(self.captioner)
-        settled = replace(self, precision=speaker.precision.precision, engine=engine_of(speaker.at_work))
-        _OPENED[self.captioner, self.px, settled.precision, settled.engine, str(runtime.device())] = speaker
-        return settled
+        return replace(self, precision=speaker.precision.precision, engine=engine_of(speaker.at_work))
 
     def weights(self) -> dict[str, str]:
         """SHA-256 of both models' numbers, whatever files they came in."""

@@ -78,9 +78,12 @@ def clean(
     Exit codes: 0 done, 1 rows that do not add up, 2 settings, 3 above --max-fail-rate, 4 nothing to read, 5 disk or
     memory, 6 another run is writing there, 7 not the run that was begun, 130 and 143 interrupted: run it again.
     """
+    from capfilt.data.sources import open_source
     from capfilt.recipes import cleaning
 
     with codes():
+        if captioner is None or judge is None:
+            open_source(os.path.expanduser(source), captions="optional", urls=True)  # before models are trained for it
         named = named_of(captioner, judge, out)
         config = config_of(source, named, n, seed, precision, licence, fetch, sets)
         _apart(config.source, out)
@@ -128,7 +131,9 @@ def codes() -> Iterator[None]:
         raise NothingToRead(str(error)) from error
     except WeightsError as error:
         raise ConfigError(str(error)) from error
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:  # a torch that is out of memory raises the latter
+        if isinstance(error, RuntimeError) and "memory" not in f"{type(error).__name__} {error}".lower():
+            raise
         raise StorageError("out of memory; what was done is safe: give it less at once and run it again") from error
 
 
@@ -183,7 +188,7 @@ def named_of(captioner: str | None, judge: str | None, run: Path | None = None) 
         models = cleaning.load_config(run).models
         captioner, judge = captioner or models.captioner, judge or models.filter
     if captioner is None or judge is None:
-        print(f"capfilt: {own.about()}", file=sys.stderr)
+        print(f"capfilt: {own.about()}; name others with --captioner and --filter", file=sys.stderr)
     return captioner or str(own.captioner()), judge or str(own.filter())
 
 

@@ -233,7 +233,9 @@ def _row_image(origin: Origin, file: str, number: int, row: Row, column: str | N
     if not name:
         raise _Unusable("no_image", f"no image (columns: {', '.join(map(str, row))})")
     if "://" in name and not origin.urls:
-        raise _Unusable("url", f"{name} is on the net; images are never fetched, download them first")
+        raise _Unusable(
+            "url", f"{name} is on the net; download it first (capfilt clean and plan fetch with --fetch HOST)"
+        )
     return Ref("url", name) if "://" in name else _find(origin, file, name)
 
 

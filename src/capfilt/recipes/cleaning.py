@@ -80,7 +80,7 @@ def clean(
     FailRateError above `max_fail_rate` (a share of the rows), CheckFailed where rows do not add up, BusyError.
     """
     engine = engine or Here()
-    alone = part == WHOLE_RUN
+    alone, source = part == WHOLE_RUN, opened(config)  # a name that is not there begins no run
     with contextlib.ExitStack() as held:
         held.enter_context(lease(out, shared=not alone))
         if not alone:
@@ -90,7 +90,7 @@ def clean(
         ledger = Ledger(out, "" if alone else str(part))
         for line in ledger.verify():
             warnings.warn(line, stacklevel=2)
-        _scan(config, ledger, engine, part)
+        _scan(config, source, ledger, engine, part)
         if alone or ledger.rows("rows"):  # a part may have no shard
             _check_failed(ledger, max_fail_rate, config.source)
         flags = flag(config, ledger) if alone else None
@@ -99,7 +99,9 @@ def clean(
             return {"in": ledger.rows("rows"), "done": False}
         counts = decide_run(out, policy or last_policy(out))
         tell(out)
-    _check_rate(counts["failed"], counts["in"], max_fail_rate)
+    _check_rate(
+        counts["failed"], counts["in"], max_fail_rate, "capfilt report shows why, capfilt retry tries them again"
+    )
     return counts
 
 
@@ -160,9 +162,8 @@ class _Done:
         return not isinstance(shard, int) or shard in self.there or not self.part.has(shard)
 
 
-def _scan(config: CleanConfig, ledger: Ledger, engine: Engine, part: Part) -> None:
+def _scan(config: CleanConfig, source: Source, ledger: Ledger, engine: Engine, part: Part) -> None:
     path = ledger.out / WHOLE
-    source = opened(config)
     mark = fingerprint(source.state())
     whole = read_json(path) if path.is_file() else None
     if whole and whole["source"] != mark:
@@ -250,15 +251,12 @@ def _check_failed(ledger: Ledger, most: float, source: str) -> None:
         first = first or next(filter(None, table["error"].to_pylist()), "")
     if rows == failed:
         raise NothingToRead(f"{source}: none of {rows} rows can be used" + (f"; the first: {first}" if first else ""))
-    _check_rate(failed, rows, most)
+    _check_rate(failed, rows, most, f"no model was asked; capfilt check {source} shows why, a higher rate goes on")
 
 
-def _check_rate(failed: int, rows: int, most: float) -> None:
+def _check_rate(failed: int, rows: int, most: float, advice: str) -> None:
     if failed > most * rows:
-        raise FailRateError(
-            f"{failed} of {rows} rows failed, more than --max-fail-rate {most:g}; capfilt report shows why, "
-            "capfilt retry tries them again"
-        )
+        raise FailRateError(f"{failed} of {rows} rows failed, more than --max-fail-rate {most:g}; {advice}")
 
 
 def retry(out: Path, engine: Engine | None = None, policy: Policy | None = None) -> dict[str, Any]:

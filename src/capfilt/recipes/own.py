@@ -21,7 +21,7 @@ from capfilt.recipes.demo import demo
 
 RUN = Path("runs/demo")
 PARTS = CAPTIONER, FILTER = ("cleaners/captioner", "cleaners/filter")
-KNOWN = "they know drawn scenes, not photographs; name others with --captioner and --filter"
+KNOWN = "they know drawn scenes, not photographs"
 MINUTES = "some five minutes on two cores"
 WAIT_S = 1.0
 
