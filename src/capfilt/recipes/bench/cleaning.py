@@ -1,7 +1,7 @@
 """`capfilt clean` end to end: files in, a decided ledger and its page out.
 
-    capfilt bench clean-default clean-fp32 clean-bf16 clean-int8    # some 20 minutes on two cores
-    capfilt bench clean-demo                                        # a minute, once the demo's models are there
+    capfilt bench --rows "clean-default clean-fp32 clean-bf16 clean-int8"   # some 40 minutes on two cores
+    capfilt bench --rows clean-demo                                         # two, once the demo's models are there
 
 Base models at 384 px with random weights, JPEG files of 640 x 480 that are drawn here, captions of equal length. The
 peer decodes, captions and judges the same files eight at a time with `transformers`, and writes a line an image. Models
