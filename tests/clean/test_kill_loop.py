@@ -45,7 +45,7 @@ def killed(work: Path, wrong: str = "nothing", kills: int = 4, **more) -> dict:
 def test_what_survives_is_whole(tmp_path, capsys):
     found = killed(tmp_path, export=lambda run, to: to.write_bytes((run / "decisions.parquet").read_bytes()))
     assert found == {"kills": 4, "runs": found["runs"], "lost": 0, "duplicated": 0, "different": []}
-    assert 1 <= found["runs"] <= 5
+    assert found["runs"] >= 1  # how many come to their end between the kills is the machine's affair
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["kills"] == 4
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from capfilt.errors import ConfigError
@@ -26,7 +27,7 @@ class Scorers:
     def __init__(self, asked: Sequence[str], judge: Predictor) -> None:
         self.prompts: dict[str, Float[np.ndarray, "p e"]] = {}
         self.functions: dict[str, Callable[[np.ndarray], Sequence[float]]] = {}
-        self.temperature = float(judge.model.temperature)
+        self.temperature = float(torch.as_tensor(judge.model.temperature).detach())
         for text in asked:
             name, what = parsed(text)
             if isinstance(what, str):

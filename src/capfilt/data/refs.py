@@ -14,6 +14,7 @@ Reasons: `no_image` `missing_file` `not_a_file` `empty` `too_large` `unreadable`
 """
 
 import contextlib
+import errno
 import json
 import os
 import posixpath
@@ -244,7 +245,8 @@ def _bounded(path: str, data: bytes) -> bytes:
 
 
 def _told(path: str, error: Exception) -> ImageError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    if too_long or isinstance(error, FileNotFoundError | NotADirectoryError | UnicodeError):  # or no file's name at all
         return ImageError("missing_file", f"{path}: no such file")
     why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return ImageError("truncated" if isinstance(error, EOFError) else "unreadable", f"{path}: {why}")
