@@ -42,6 +42,7 @@ def killed(work: Path, wrong: str = "nothing", kills: int = 4, **more) -> dict:
     return kill_loop(work, lambda out: [sys.executable, "-c", SCRIPT, str(out), wrong], kills, **more)
 
 
+@pytest.mark.slow
 def test_what_survives_is_whole(tmp_path, capsys):
     found = killed(tmp_path, export=lambda run, to: to.write_bytes((run / "decisions.parquet").read_bytes()))
     assert found == {"kills": 4, "runs": found["runs"], "lost": 0, "duplicated": 0, "different": []}

@@ -127,7 +127,7 @@ def dying(calls: int):
         yield
 
 
-@pytest.mark.parametrize("calls", range(1, 7))
+@pytest.mark.parametrize("calls", [1, 3, 4, 6])  # of three shards that are looked at, then judged
 def test_what_was_begun_goes_on_to_the_same_bytes(tmp_path, model, calls):
     source = photos(tmp_path / "in", broken=(4,))
     cleaning.clean(config(source, model), tmp_path / "whole")
